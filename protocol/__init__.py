@@ -1,0 +1,1 @@
+"""What the processes of vasbus know of each other: codes, messages, wire format, sessions and the node loop."""

@@ -1,0 +1,270 @@
+"""Every number that has a name: hcall returns, errnos with their causes, NX completion and function codes.
+
+One member of an enum is one row of the table: value, name and meaning stand together, and the documentation is
+printed from here. Sources: arch/powerpc/include/asm/{hvcall,icswx,vas}.h of Linux, the NX gzip user's manual
+(section 6) and libnxz's nxu.h.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum, IntEnum, IntFlag, StrEnum
+
+
+class ExplainedCode(IntEnum):
+    """An integer code that carries its meaning, so that a table row is written once."""
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> ExplainedCode:
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+
+class ExplainedName(StrEnum):
+    """A word from a closed list that carries its meaning."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> ExplainedName:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+
+class HcallCode(ExplainedCode):
+    """What an hcall returns (hvcall.h)."""
+
+    H_SUCCESS = 0, "done"
+    H_BUSY = 1, "another operation on this window is under way: yield and call again"
+    H_CONSTRAINED = 4, "within the partition's limit, but no NX unit can take the window now"
+    H_LONG_BUSY_ORDER_1_MSEC = 9900, "call again in about 1 ms"
+    H_LONG_BUSY_ORDER_10_MSEC = 9901, "call again in about 10 ms"
+    H_LONG_BUSY_ORDER_100_MSEC = 9902, "call again in about 100 ms"
+    H_HARDWARE = -1, "the hardware failed"
+    H_FUNCTION = -2, "the hypervisor does not offer this function"
+    H_PRIVILEGE = -3, "the caller may not use this buffer or function"
+    H_PARAMETER = -4, "the first argument is wrong: no such window, window type, query type or fault"
+    H_RESOURCE = -16, "the partition's credit limit would be exceeded"
+    H_P2 = -55, "the second argument is wrong: credits above the limit per window, or an unknown processor"
+    H_P3 = -56, "the third argument is wrong"
+    H_COP_HW = -74, "user-mode copy/paste is not offered"
+    H_STATE = -75, "the object is in a state that does not allow this: jobs in progress, or no fault outstanding"
+    H_IN_USE = -77, "a live session already has this name"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the kernel calls again instead of reporting this code."""
+        return self in BUSY_HINT_MS
+
+
+BUSY_HINT_MS = {
+    HcallCode.H_BUSY: 0,
+    HcallCode.H_LONG_BUSY_ORDER_1_MSEC: 1,
+    HcallCode.H_LONG_BUSY_ORDER_10_MSEC: 10,
+    HcallCode.H_LONG_BUSY_ORDER_100_MSEC: 100,
+}
+"""Busy returns and the delay they hint at; 0 means yield and call again."""
+
+
+class Hcall(ExplainedCode):
+    """The hcalls of the VAS and NX interface and their numbers (hvcall.h)."""
+
+    H_HOME_NODE_ASSOCIATIVITY = 0x2EC, "which chip a processor belongs to"
+    H_ALLOCATE_VAS_WINDOW = 0x388, "reserve a window and its credit"
+    H_MODIFY_VAS_WINDOW = 0x38C, "bind a window to a process"
+    H_DEALLOCATE_VAS_WINDOW = 0x390, "drain a window and give its credit back"
+    H_QUERY_VAS_WINDOW = 0x394, "a window's state"
+    H_QUERY_VAS_CAPABILITIES = 0x398, "window types and credits of this partition"
+    H_QUERY_NX_CAPABILITIES = 0x39C, "request limits of the gzip accelerator"
+
+
+class CreditType(ExplainedCode):
+    """The two pools of LPAR credits; the value is the window type of the hcalls (win_type)."""
+
+    QOS = 0, "guaranteed, set by the administrator, high-priority receive FIFO"
+    DEFAULT = 1, "from processor entitlement, normal receive FIFO"
+
+
+class VasQuery(ExplainedCode):
+    """Query types of H_QUERY_VAS_CAPABILITIES."""
+
+    OVERALL = 0, "which window types exist"
+    GZIP_QOS = 1, "GZIP QoS windows"
+    GZIP_DEFAULT = 2, "GZIP default windows"
+
+
+class NxQuery(ExplainedCode):
+    """Query types of H_QUERY_NX_CAPABILITIES."""
+
+    OVERALL = 0, "which accelerators exist"
+    GZIP = 1, "limits of the gzip accelerator"
+
+
+VAS_DESCRIPTORS = {CreditType.QOS: b"VQosGzip", CreditType.DEFAULT: b"VDefGzip"}
+VAS_FEATURE_QOS = 1 << 62
+VAS_FEATURE_DEFAULT = 1 << 61
+NX_FEATURE_GZIP = 1 << 62
+USER_MODE_COPY_PASTE = 0x01
+MODIFY_FLAGS = 0x5C00000000000000
+"""JOBS_KILL | DR | PR | SF: what Linux always passes to H_MODIFY_VAS_WINDOW."""
+HYPERVISOR_CHOOSES = 0xFFFF_FFFF_FFFF_FFFF
+"""domain[0] of H_ALLOCATE_VAS_WINDOW when the hypervisor is to choose the chip."""
+CREDIT_MAX = 0xFFFF
+"""Credit counts are 16 bits wide in the capability buffers."""
+
+
+class WindowStatus(ExplainedCode):
+    """The status byte that H_QUERY_VAS_WINDOW reports."""
+
+    ACTIVE = 0, "pastes are accepted"
+    CLOSED = 1, "closed"
+    HARDWARE_FAILURE = 2, "inactive because its NX unit failed"
+    BUSY = 3, "being modified, deallocated or drained"
+
+
+class KernelReason(ExplainedName):
+    """Why the kernel answered an errno: the errno alone is often ambiguous."""
+
+    NO_CREDIT = "no_credit", "EINVAL: used + 1 would exceed the total credits of that type; no hcall was made"
+    VERSION = "version", "EINVAL: the version of the open attributes is not 1"
+    FLAGS = "flags", "EINVAL: a number is negative or wider than its field"
+    WINDOW_EXISTS = "window_exists", "EEXIST: the descriptor already has a window"
+    MIGRATION = "migration", "EBUSY: the partition is migrating"
+    CLOSED_WINDOWS = "closed_windows", "EBUSY: windows that lost their credit have first claim on new ones"
+    HCALL_FAILED = "hcall_failed", "EIO: the hypervisor answered with an error; the code is beside it"
+    HCALL_BUSY = "hcall_busy", "EIO: the hypervisor stayed busy, or the driver's mutex taken, until the deadline"
+    NOT_SUPPORTED = "not_supported", "ENOTSUP: copy/paste is not offered to this partition"
+    NO_WINDOW = "no_window", "EINVAL: the descriptor has no window"
+    LENGTH = "length", "EINVAL: the mapping is longer than one page or not positive"
+    OFFSET = "offset", "EINVAL: the offset of the mapping is not 0"
+    INACTIVE = "inactive", "EACCES: the window is closed until its credit comes back"
+    BAD_DESCRIPTOR = "bad_descriptor", "EBADF: no such descriptor or mapping in this process"
+    LIMIT = "limit", "EMFILE: the process has reached its limit of descriptors or mappings"
+    NO_FILE = "no_file", "ENOENT: no such file"
+    NOT_READABLE = "not_readable", "EACCES: the file can only be written"
+    NOT_WRITABLE = "not_writable", "EACCES: the file can only be read"
+    BAD_NUMBER = "bad_number", "EINVAL: not a number that the file takes"
+    RECONFIGURE = "reconfigure", "EINVAL: the new total could not be applied"
+    DEAD = "dead", "ENODEV: the partition was restarted, this descriptor is gone"
+
+
+REASON_ERRNO = {reason: getattr(errno, reason.meaning.split(":")[0]) for reason in KernelReason}
+"""The errno that belongs to each reason: the meaning starts with its name."""
+
+
+class FaultOutcome(ExplainedName):
+    """What the kernel's fault handler decided (vas_mmap_fault)."""
+
+    REMAPPED = "remapped", "the window is active: the mapping has its paste address, run the paste again"
+    PASTE_FAILED = "paste_failed", "the window is closed: the paste fails with CR0 = 0"
+    SIGBUS = "sigbus", "not a paste, or no window behind the mapping: SIGBUS"
+
+
+class WindowFlag(IntFlag):
+    """Why a window of the kernel's list is not active; 0 is active (vas.h)."""
+
+    ACTIVE = 0
+    NO_CRED_CLOSE = 1
+    MIGRATE_CLOSE = 2
+
+
+class FunctionCode(ExplainedCode):
+    """NX gzip function codes. The lowest bit, added by the sender, forces the low byte-count limit."""
+
+    COMPRESS_FHT = 0x00, "compress, fixed Huffman table"
+    COMPRESS_DHT = 0x02, "compress, dynamic Huffman table"
+    COMPRESS_FHT_COUNT = 0x04, "compress, fixed table, with counts"
+    COMPRESS_DHT_COUNT = 0x06, "compress, dynamic table, with counts"
+    COMPRESS_RESUME_FHT = 0x08, "resume compress, fixed table"
+    COMPRESS_RESUME_DHT = 0x0A, "resume compress, dynamic table"
+    COMPRESS_RESUME_FHT_COUNT = 0x0C, "resume compress, fixed table, with counts"
+    COMPRESS_RESUME_DHT_COUNT = 0x0E, "resume compress, dynamic table, with counts"
+    DECOMPRESS = 0x10, "decompress"
+    DECOMPRESS_SINGLE_BLOCK = 0x12, "decompress one block, then suspend"
+    DECOMPRESS_RESUME = 0x14, "resume decompress"
+    DECOMPRESS_RESUME_SINGLE_BLOCK = 0x16, "resume decompress for one block"
+    WRAP = 0x1E, "copy and compute checksums"
+
+    @property
+    def compresses(self) -> bool:
+        return self <= FunctionCode.COMPRESS_RESUME_DHT_COUNT
+
+    @property
+    def resumes(self) -> bool:
+        return (self.compresses and self >= 0x08) or self in (0x14, 0x16)
+
+    @property
+    def uses_dynamic_table(self) -> bool:
+        return self.compresses and bool(self & 0x02)
+
+
+class CompletionCode(ExplainedCode):
+    """CC of the coprocessor status block (user's manual p. 66-71)."""
+
+    OK = 0, "all source processed"
+    DATA_LENGTH = 3, "the byte-count limit suspended the job, or the source ended early or is followed by more"
+    INVALID_OPERAND = 8, "an operand is out of range"
+    TARGET_SPACE = 13, "the target is too small for the output"
+    INVALID_FUNCTION = 17, "unknown function code"
+    BYTE_COUNT_MAX = 19, "the source is longer than the unit takes"
+    INVALID_CRB = 21, "the request block is malformed"
+    TPBC_GREATER = 64, "the output is longer than the input; the output is valid"
+    BAD_HUFFMAN_CODE = 66, "a Huffman code is missing or undefined, or a block header is bad"
+    INVALID_DISTANCE = 67, "a distance reaches before the start of the data"
+    INVALID_DHT = 68, "the dynamic Huffman table is invalid"
+    HARDWARE = 224, "the engine stopped the job"
+    TRANSLATION_FAULT = 250, "an address was not mapped; written by system software"
+
+
+class CompletionExtension(IntFlag):
+    """CE of the coprocessor status block, as its byte."""
+
+    NONE = 0
+    TPBC_VALID = 0x20
+    TERMINATED = 0x40
+    PARTIAL = 0x80
+
+
+class FallbackReason(ExplainedName):
+    """Why bytes were handled by software instead of an NX unit. A closed list: each has a counter."""
+
+    MODE = "mode", "the caller asked for software"
+    SMALL = "small", "below the size at which the accelerator pays"
+    OPEN_REFUSED = "open_refused", "no window: the kernel refused to open one"
+    WINDOW_SUSPENDED = "window_suspended", "the window lost its credit; its pastes fail until it comes back"
+    PASTE_BUSY = "paste_busy", "pastes were refused until the deadline: no window credit or no FIFO slot"
+    TIMEOUT = "timeout", "the NX unit did not answer in time"
+    DATA = "data", "the NX unit could not process this data"
+    SESSION_DEAD = "session_dead", "the partition was restarted; the descriptors are gone"
+
+
+class Instruction(ExplainedName):
+    """What touched the mapping when it faulted."""
+
+    PASTE = "paste", "the paste instruction"
+    LOAD = "load", "an ordinary load"
+
+
+class ExitCode(ExplainedCode):
+    """Exit codes of the `vasbus` command and of every server process."""
+
+    OK = 0, "done; for a server: stopped when asked to"
+    FAILED = 1, "the operation was refused or a check failed; the reason is printed"
+    USAGE = 2, "the command line is wrong"
+    SETTINGS = 3, "the system file is wrong; file, line and key are printed"
+    UNREACHABLE = 4, "nobody answered at that endpoint before the deadline"
+    NAME_IN_USE = 5, "another live process has this name"
+    STORE = 6, "the ledger could not be read or written; what was not stored was not answered"
+    ADDRESS_IN_USE = 7, "a socket could not be bound"
+    REFUSED = 8, "the peer refused this process for good"
+
+
+CODE_TABLES: tuple[type[Enum], ...] = (
+    HcallCode, Hcall, CreditType, VasQuery, NxQuery, WindowStatus, KernelReason, FaultOutcome, FunctionCode,
+    CompletionCode, FallbackReason, Instruction, ExitCode,
+)  # fmt: skip
+"""What the documentation prints, in order."""

@@ -1,0 +1,202 @@
+"""The holding end of a session: it says HELLO, beats, notices silence and dials anew. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocol.clock import MILLISECOND_US, earliest
+from protocol.effects import DIALLED, Dial, Effects, Hangup
+from protocol.exchange import OUTSTANDING_LIMIT
+from protocol.message import Request
+from protocol.refusals import RefusalCode
+from protocol.session import Ended, Established, Event, Session, SessionEnd, Terms
+from protocol.session_messages import Beat, BeatEcho, Bye, ByeDone, Hello, Probe, Refused, Welcome
+from protocol.wire import Envelope
+
+HELLO_REPEAT_US = 500 * MILLISECOND_US
+BEATS_REMEMBERED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the dialling process is. `incarnation` is 16 fresh random bytes for each start."""
+
+    role: str
+    name: str
+    incarnation: bytes
+    network: str
+    pid: int
+    endpoints: dict[str, str]
+
+
+class Dialer(SessionEnd):
+    """One session at somebody else's listener.
+
+    While it has none it says HELLO every HELLO_REPEAT_US; after `terms.suspect_us` of silence in which an answer was
+    due, it leaves the connection and re-attaches on a new one. Silence never ends the session here: only a refusal
+    does, which comes out as `Ended`.
+    """
+
+    def __init__(self, link: str, endpoint: str, identity: Identity, terms: Terms, effects: Effects) -> None:
+        super().__init__(link, effects)
+        self.endpoint = endpoint
+        self.identity = identity
+        self.terms = terms
+        self.session = self._fresh_session()
+        self.established = False
+        self.ended = False
+        self.lease_anchor_us: int | None = None
+        self._hello_due_us: int | None = None
+        self._silent_since_us = 0
+        self._beat_due_us = 0
+        self._beat_us = 0
+        self._sequence = 0
+        self._beats: dict[int, int] = {}
+
+    def _fresh_session(self) -> Session:
+        who = self.identity
+        return Session(who.role, who.name, 0, who.incarnation, b"", who.network, who.pid, dict(who.endpoints))
+
+    def open(self, now_us: int) -> None:
+        """Dial and say HELLO; `Established` follows."""
+        self._redial(now_us)
+
+    def start_over(self, incarnation: bytes, now_us: int) -> None:
+        """After `Ended`: become a new incarnation with a session of its own."""
+        who = self.identity
+        self.identity = Identity(who.role, who.name, incarnation, who.network, who.pid, who.endpoints)
+        self.session.alive = False
+        self.session = self._fresh_session()
+        self.ended = False
+        self.lease_anchor_us = None
+        self._redial(now_us)
+
+    def receive(self, envelope: Envelope, now_us: int) -> list[Event]:
+        """Take a message in; what it means for the role comes back as events."""
+        body = envelope.body
+        if self.ended:
+            return []
+        self._silent_since_us = now_us
+        if isinstance(body, Welcome):
+            return self._welcomed(body, now_us)
+        if isinstance(body, Refused) and not envelope.number:
+            return self._refused(body, now_us)
+        if isinstance(body, Refused) and body.code in (RefusalCode.NO_SESSION, RefusalCode.EPOCH):
+            return self._refused(body, now_us)
+        if not self.established or envelope.epoch != self.session.epoch:
+            return []
+        if isinstance(body, BeatEcho):
+            sent_us = self._beats.pop(body.sequence, None)
+            if sent_us is not None:
+                self.lease_anchor_us = max(sent_us, self.lease_anchor_us or 0)
+        if isinstance(body, Probe | ByeDone):
+            return []
+        return self.exchange(self.session, envelope, now_us)
+
+    def tick(self, now_us: int) -> None:
+        """Say HELLO, beat, repeat what is due, or leave a silent connection."""
+        if self.ended:
+            return
+        if self._answer_is_due and now_us >= self._silent_since_us + self.terms.suspect_us:
+            self._redial(now_us)
+        elif not self.established and self._hello_due_us is not None and now_us >= self._hello_due_us:
+            self._say_hello(now_us)
+        if self.established:
+            if self._beat_us and now_us >= self._beat_due_us:
+                self._beat(now_us)
+            self.send_due(self.session, now_us)
+
+    def wake_us(self) -> int | None:
+        if self.ended:
+            return None
+        suspicion_us = self._silent_since_us + self.terms.suspect_us if self._answer_is_due else None
+        if not self.established:
+            return earliest(self._hello_due_us, suspicion_us)
+        return earliest(suspicion_us, self._beat_due_us if self._beat_us else None, self.session.caller.wake_us())
+
+    def say_bye(self) -> None:
+        """End the session of our own accord; ByeDone need not be waited for by the caller of this."""
+        if self.established:
+            self.send(self.session, Bye())
+
+    def hang_up(self) -> None:
+        """Leave for good."""
+        self.ended = True
+        self.session.peer = None
+        self.effects.transmissions.append(Hangup(self.link))
+
+    def call(self, session: Session, body: Request, now_us: int) -> int:
+        """Ask the listener; silence counts from the first unanswered request."""
+        if not session.caller.is_waiting:
+            self._silent_since_us = now_us
+        return super().call(session, body, now_us)
+
+    @property
+    def _answer_is_due(self) -> bool:
+        """Whether silence means anything: we wait for WELCOME, an echo or an answer."""
+        return not self.established or bool(self._beat_us) or self.session.caller.is_waiting
+
+    def _redial(self, now_us: int) -> None:
+        self.established = False
+        self.session.peer = None
+        self._silent_since_us = now_us
+        self.effects.transmissions.append(Dial(self.link, self.endpoint))
+        self._say_hello(now_us)
+
+    def _say_hello(self, now_us: int) -> None:
+        who = self.identity
+        hello = Hello(
+            role=who.role,
+            name=who.name,
+            incarnation=who.incarnation,
+            network=who.network,
+            epoch=self.session.epoch,
+            secret=self.session.secret,
+            pid=who.pid,
+            endpoints=who.endpoints,
+        )
+        self._hello_due_us = now_us + HELLO_REPEAT_US
+        self.effects.send(self.link, DIALLED, Envelope(hello))
+
+    def _welcomed(self, welcome: Welcome, now_us: int) -> list[Event]:
+        session = self.session
+        if session.epoch not in (0, welcome.epoch):
+            return []
+        already = self.established
+        resumed = bool(session.epoch)
+        session.epoch, session.secret, session.peer = welcome.epoch, welcome.secret, DIALLED
+        session.caller.limit = min(OUTSTANDING_LIMIT, welcome.outstanding)
+        self.established, self._hello_due_us = True, None
+        self._beat_us = welcome.beat_ms * MILLISECOND_US
+        if self._beat_us and not already:
+            self._beat(now_us)
+        if already:
+            return []
+        session.caller.repeat_all(now_us)
+        self.send_due(session, now_us)
+        return [Established(session, resumed)]
+
+    def _refused(self, refusal: Refused, now_us: int) -> list[Event]:
+        if refusal.code in (RefusalCode.NO_SESSION, RefusalCode.EPOCH):
+            if self.established:
+                self.established = False
+                self.session.peer = None
+                self._say_hello(now_us)
+            return []
+        if not refusal.code.definite:
+            self._hello_due_us = now_us + max(refusal.after_ms * MILLISECOND_US, MILLISECOND_US)
+            return []
+        if self.established and refusal.code is not RefusalCode.SESSION_DEAD:
+            return []
+        self.ended = True
+        self.established = False
+        self.session.alive = False
+        self.session.peer = None
+        return [Ended(self.session, refusal)]
+
+    def _beat(self, now_us: int) -> None:
+        self._sequence += 1
+        self._beats[self._sequence] = now_us
+        self._beats.pop(self._sequence - BEATS_REMEMBERED, None)
+        self._beat_due_us = now_us + self._beat_us
+        self.send(self.session, Beat(sequence=self._sequence))

@@ -1,0 +1,85 @@
+"""The fabric link: the hypervisor programs window contexts on the NX units."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from protocol.codes import CreditType
+from protocol.message import U16, U32, U64, Flag, Name, Notice, Part, Reply, Request, Token
+
+
+class ProgramContext(Request):
+    """Create or replace the context of a window: from its answer on, pastes with this token are accepted."""
+
+    type: Literal["program_context"] = "program_context"
+    window_id: U32
+    lpar: Name
+    credit_type: CreditType
+    window_credits: U16
+    process_id: U64
+    token: Token
+
+
+class ContextProgrammed(Reply):
+    """`accepted` is false when the unit's table is full."""
+
+    type: Literal["context_programmed"] = "context_programmed"
+    window_id: U32
+    accepted: Flag
+
+
+class CloseContext(Request):
+    """Close a context. From its arrival pastes fault; it is answered when the last request has completed."""
+
+    type: Literal["close_context"] = "close_context"
+    window_id: U32
+
+
+class ContextClosed(Reply):
+    """The context is gone and drained. Also the answer for a window that the unit does not know."""
+
+    type: Literal["context_closed"] = "context_closed"
+    window_id: U32
+    bytes_processed: U64
+
+
+class ContextDraining(Notice):
+    """A close has to wait: `in_flight` requests of the window are queued or running."""
+
+    type: Literal["context_draining"] = "context_draining"
+    window_id: U32
+    in_flight: U16
+
+
+class ListContexts(Request):
+    """Which contexts do you hold? Asked once after each HELLO, to reconcile."""
+
+    type: Literal["list_contexts"] = "list_contexts"
+
+
+class ContextSummary(Part):
+    """One context in a `Contexts` answer."""
+
+    window_id: U32
+    token: Token
+    process_id: U64
+
+
+class Contexts(Reply):
+    type: Literal["contexts"] = "contexts"
+    contexts: Annotated[tuple[ContextSummary, ...], Field(max_length=65_536)]
+
+
+class UnitReady(Request):
+    """The unit's limits: contexts it can hold, receive FIFO depth, bytes of one request."""
+
+    type: Literal["unit_ready"] = "unit_ready"
+    window_limit: U32
+    fifo_depth: U16
+    request_limit_bytes: U32
+
+
+class UnitNoted(Reply):
+    type: Literal["unit_noted"] = "unit_noted"

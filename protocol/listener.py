@@ -1,0 +1,233 @@
+"""The granting end of sessions: who is connected as whom, and for how long. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from protocol.clock import earliest
+from protocol.effects import Effects, Peer
+from protocol.message import Notice
+from protocol.refusals import RefusalCode
+from protocol.session import (
+    Closed,
+    Ending,
+    Event,
+    Journal,
+    Moved,
+    Opened,
+    Session,
+    SessionEnd,
+    Terms,
+)  # fmt: skip
+from protocol.session_messages import Beat, BeatEcho, Bye, ByeDone, Hello, Probe, Refused, Welcome
+from protocol.wire import Envelope, refuse
+
+SECRET_BYTES = 16
+
+
+def everybody(_hello: Hello) -> Refused | None:
+    """Admit whoever says HELLO."""
+    return None
+
+
+def no_generation(_session: Session) -> int:
+    """The generation in a beat's echo, for roles that have no configuration."""
+    return 0
+
+
+class Listener(SessionEnd):
+    """Sessions of one listening socket.
+
+    `admit` may refuse a HELLO; `generation` gives the number that a beat's echo carries; `entropy(n)` gives n
+    unguessable bytes; `sessions` and `epochs` restore what an earlier process had journalled.
+    """
+
+    def __init__(
+        self,
+        link: str,
+        terms: Terms,
+        effects: Effects,
+        entropy: Callable[[int], bytes],
+        admit: Callable[[Hello], Refused | None] = everybody,
+        generation: Callable[[Session], int] = no_generation,
+        journal: Journal | None = None,
+    ) -> None:
+        super().__init__(link, effects, journal)
+        self.terms = terms
+        self.entropy = entropy
+        self.admit = admit
+        self.generation = generation
+        self.sessions: dict[str, Session] = {}
+        self.epochs: dict[str, int] = {}
+        self._by_peer: dict[Peer, Session] = {}
+        self._probe_due_us = 0
+
+    def restore(self, sessions: list[Session], epochs: dict[str, int], now_us: int) -> None:
+        """Take over the sessions of an earlier process: each gets a full new lease before it is judged."""
+        self.epochs = dict(epochs)
+        for session in sessions:
+            session.heard_us = now_us
+            session.peer = None
+            session.gone_us = None if self.terms.by_beats else now_us
+            self.sessions[session.name] = session
+
+    def receive(self, peer: Peer, envelope: Envelope, now_us: int) -> list[Event]:
+        """Take a message in; what it means for the role comes back as events."""
+        body = envelope.body
+        if isinstance(body, Hello):
+            return self._hello(peer, body, now_us)
+        session = self._by_peer.get(peer)
+        if session is None:
+            self._refuse(peer, RefusalCode.NO_SESSION, "HELLO as the first message", body.type, envelope)
+            return []
+        if envelope.epoch != session.epoch:
+            self._refuse(peer, RefusalCode.EPOCH, f"epoch {session.epoch}", f"epoch {envelope.epoch}", envelope)
+            return []
+        events = self._heard(session, now_us)
+        if isinstance(body, Beat):
+            self.acknowledge(session, envelope.acked_below)
+            self.send(session, BeatEcho(sequence=body.sequence, generation=self.generation(session)))
+        elif isinstance(body, Bye):
+            self.send(session, ByeDone())
+            events += self.close(session, Ending.BYE)
+        else:
+            events += self.exchange(session, envelope, now_us)
+        return events
+
+    def notify(self, session: Session, notice: Notice) -> None:
+        """Send a notice; it may be lost."""
+        self.send(session, notice)
+
+    def unreachable(self, peer: Peer, now_us: int) -> None:
+        """The connection is gone; its session may come back on another one within the lease."""
+        session = self._by_peer.pop(peer, None)
+        if session is not None and session.peer == peer:
+            session.peer = None
+            session.gone_us = now_us
+
+    def close(self, session: Session, ending: Ending) -> list[Event]:
+        """End a session: later messages of it are refused. Its epoch is never used again."""
+        if not session.alive:
+            return []
+        session.alive = False
+        if session.peer is not None:
+            self._by_peer.pop(session.peer, None)
+            session.peer = None
+        if self.sessions.get(session.name) is session:
+            del self.sessions[session.name]
+        self.journal.session_ended(session)
+        return [Closed(session, ending)]
+
+    def tick(self, now_us: int) -> list[Event]:
+        """Repeat what is due, probe connections, suspect the silent, end what outlived its lease."""
+        events: list[Event] = []
+        self._probe(now_us)
+        for session in list(self.sessions.values()):
+            self.send_due(session, now_us)
+            end_us = self.lease_end_us(session)
+            if end_us is not None and now_us >= end_us:
+                events += self.close(session, Ending.LEASE)
+            elif self.terms.by_beats and not session.suspected and now_us >= session.heard_us + self.terms.suspect_us:
+                session.suspected = True
+                events.append(Moved(session, "suspected"))
+        return events
+
+    def wake_us(self) -> int | None:
+        if not self.sessions:
+            return None
+        moments = [None if self.terms.by_beats else self._probe_due_us]
+        for session in self.sessions.values():
+            moments.append(self.lease_end_us(session))
+            if session.peer is not None:
+                moments.append(session.caller.wake_us())
+            if self.terms.by_beats and not session.suspected:
+                moments.append(session.heard_us + self.terms.suspect_us)
+        return earliest(*moments)
+
+    def lease_end_us(self, session: Session) -> int | None:
+        """When the session ends unless it is heard or re-attached; None while its connection is its life."""
+        start_us = session.heard_us if self.terms.by_beats else session.gone_us
+        return None if start_us is None else start_us + self.terms.lease_us + self.terms.drift_margin_us
+
+    def _heard(self, session: Session, now_us: int) -> list[Event]:
+        session.heard_us = now_us
+        if session.suspected:
+            session.suspected = False
+            return [Moved(session, "returned")]
+        return []
+
+    def _probe(self, now_us: int) -> None:
+        if self.terms.by_beats or now_us < self._probe_due_us:
+            return
+        self._probe_due_us = now_us + self.terms.beat_us
+        for session in self.sessions.values():
+            self.send(session, Probe())
+
+    def _hello(self, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
+        refusal = self.admit(hello)
+        holder = self.sessions.get(hello.name)
+        if refusal is None and hello.epoch:
+            return self._resume(peer, hello, holder, now_us)
+        if refusal is None and holder is not None and holder.incarnation == hello.incarnation:
+            return self._attach(holder, peer, hello, now_us)
+        if refusal is None and holder is not None and holder.gone_us is None:
+            self.send(holder, Probe())
+            refusal = refuse(RefusalCode.IN_USE, f"no live session of {hello.name!r}", "a second HELLO", 500)
+        if refusal is None and holder is None and len(self.sessions) >= self.terms.session_limit:
+            limit = f"at most {self.terms.session_limit} sessions"
+            refusal = refuse(RefusalCode.SESSIONS_FULL, limit, "one more", 1000)
+        if refusal is not None:
+            self.effects.send(self.link, peer, Envelope(refusal))
+            return []
+        events = [] if holder is None else self.close(holder, Ending.REPLACED)
+        return events + self._open(peer, hello, now_us)
+
+    def _open(self, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
+        epoch = self.epochs.get(hello.name, 0) + 1
+        self.epochs[hello.name] = epoch
+        session = Session(hello.role, hello.name, epoch, hello.incarnation, self.entropy(SECRET_BYTES))
+        self.sessions[hello.name] = session
+        self._attach(session, peer, hello, now_us)
+        return [Opened(session)]
+
+    def _attach(self, session: Session, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
+        """Carry the session on this connection from now on."""
+        if session.peer is not None:
+            self._by_peer.pop(session.peer, None)
+        other = self._by_peer.pop(peer, None)
+        if other is not None and other is not session:
+            other.peer, other.gone_us = None, now_us
+        session.peer, session.gone_us = peer, None
+        session.network, session.pid, session.endpoints = hello.network, hello.pid, dict(hello.endpoints)
+        self._by_peer[peer] = session
+        self.journal.session_opened(session)
+        events = self._heard(session, now_us)
+        self.send(session, self._welcome(session, resumed=bool(hello.epoch)))
+        session.caller.repeat_all(now_us)
+        return events
+
+    def _resume(self, peer: Peer, hello: Hello, holder: Session | None, now_us: int) -> list[Event]:
+        if holder is not None and (hello.epoch, hello.secret, hello.incarnation) == (
+            holder.epoch, holder.secret, holder.incarnation,
+        ):  # fmt: skip
+            return [*self._attach(holder, peer, hello, now_us), Moved(holder, "resumed")]
+        came = f"epoch {hello.epoch} of {hello.name!r}, which is not alive here"
+        refusal = refuse(RefusalCode.SESSION_DEAD, "the epoch and secret of a live session", came)
+        self.effects.send(self.link, peer, Envelope(refusal, epoch=hello.epoch))
+        return []
+
+    def _welcome(self, session: Session, *, resumed: bool) -> Welcome:
+        terms = self.terms
+        return Welcome(
+            name=session.name,
+            epoch=session.epoch,
+            secret=session.secret,
+            resumed=resumed,
+            beat_ms=terms.beat_us // 1000 if terms.by_beats else 0,
+            lease_ms=terms.lease_us // 1000,
+            outstanding=session.callee.limit,
+        )
+
+    def _refuse(self, peer: Peer, code: RefusalCode, expected: str, came: str, envelope: Envelope) -> None:
+        refusal = refuse(code, expected, came)
+        self.effects.send(self.link, peer, Envelope(refusal, envelope.epoch, envelope.number))

@@ -1,0 +1,158 @@
+"""The one place that owns ZeroMQ sockets: their options, their queues, their closing.
+
+A socket is drained until empty or until a batch is full; the caller then looks again without waiting, so that the
+edge-triggered descriptor cannot hide a message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import zmq
+
+from protocol.effects import DIALLED, Peer
+from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, Link
+
+BATCH_LIMIT = 64
+"""Messages taken from one socket before the others get their turn."""
+HEARTBEAT_INTERVAL_MS = 500
+HEARTBEAT_TIMEOUT_MS = 1500
+RECONNECT_FIRST_MS = 20
+RECONNECT_MOST_MS = 500
+
+
+class Unreachable(Exception):
+    """The peer of this message has no connection any more."""
+
+
+class NodeSocket:
+    """A ROUTER that listens or a DEALER that dials, with every limit set.
+
+    What a slow peer cannot take yet waits in a queue of `link.high_water_mark` messages per peer; beyond that the
+    oldest is dropped and counted, and the sessions repeat what mattered.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: Link, kind: int) -> None:
+        self.link = link
+        self.is_router = kind == zmq.ROUTER
+        self.vocabulary = link.up if self.is_router else link.down
+        self.dropped = 0
+        self._waiting: dict[Peer, deque[list[bytes]]] = {}
+        self.zmq = context.socket(kind)
+        self.zmq.setsockopt(zmq.LINGER, 0)
+        self.zmq.setsockopt(zmq.SNDHWM, link.high_water_mark)
+        self.zmq.setsockopt(zmq.RCVHWM, link.high_water_mark)
+        self.zmq.setsockopt(zmq.MAXMSGSIZE, BULK_LIMIT_BYTES + MEBIBYTE)
+        self.zmq.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
+        self.zmq.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self.zmq.setsockopt(zmq.RECONNECT_IVL, RECONNECT_FIRST_MS)
+        self.zmq.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS)
+        if self.is_router:
+            self.zmq.setsockopt(zmq.ROUTER_MANDATORY, 1)
+
+    @classmethod
+    def listen(cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str) -> NodeSocket:
+        """Bind. Raises zmq.ZMQError, EADDRINUSE where somebody else listens there."""
+        socket = cls(context, link, zmq.ROUTER)
+        try:
+            remove_stale_socket(endpoint)
+            socket.zmq.bind(endpoint)
+        except zmq.ZMQError:
+            socket.close()
+            raise
+        return socket
+
+    @classmethod
+    def dial(cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str) -> NodeSocket:
+        """Connect; ZeroMQ keeps trying in the background."""
+        socket = cls(context, link, zmq.DEALER)
+        socket.zmq.connect(endpoint)
+        return socket
+
+    def receive(self) -> Iterator[tuple[Peer, list[bytes]]]:
+        """Up to BATCH_LIMIT waiting messages."""
+        for _ in range(BATCH_LIMIT):
+            if not self.readable:
+                return
+            frames = self.zmq.recv_multipart(zmq.NOBLOCK)
+            if self.is_router:
+                yield frames[0], frames[1:]
+            else:
+                yield DIALLED, frames
+
+    @property
+    def readable(self) -> bool:
+        """Whether a message waits. Asking is far cheaper than a receive that fails with EAGAIN."""
+        return bool(int(self.zmq.get(zmq.EVENTS)) & zmq.POLLIN)
+
+    def send(self, peer: Peer, frames: Sequence[bytes]) -> None:
+        """Send or queue. Raises Unreachable where the peer's connection is gone."""
+        parts = [peer, *frames] if self.is_router else list(frames)
+        waiting = self._waiting.get(peer)
+        if waiting:
+            self._enqueue(peer, parts)
+            return
+        try:
+            self.zmq.send_multipart(parts, zmq.NOBLOCK)
+        except zmq.Again:
+            self._enqueue(peer, parts)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            raise Unreachable from None
+
+    def flush(self) -> list[Peer]:
+        """Send what waited for room. Returns the peers that turned out to be gone."""
+        gone: list[Peer] = []
+        for peer, waiting in list(self._waiting.items()):
+            try:
+                while waiting:
+                    self.zmq.send_multipart(waiting[0], zmq.NOBLOCK)
+                    waiting.popleft()
+            except zmq.Again:
+                continue
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                gone.append(peer)
+            del self._waiting[peer]
+        return gone
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether messages wait for room."""
+        return bool(self._waiting)
+
+    def close(self) -> None:
+        """Close at once; whoever needs delivery has said BYE and heard the answer before."""
+        self.zmq.close(linger=0)
+
+    def _enqueue(self, peer: Peer, parts: list[bytes]) -> None:
+        waiting = self._waiting.setdefault(peer, deque())
+        if len(waiting) >= self.link.high_water_mark:
+            waiting.popleft()
+            self.dropped += 1
+        waiting.append(parts)
+
+
+def remove_stale_socket(endpoint: str) -> None:
+    """Remove the file of an ipc endpoint on which nobody listens any more (its owner was killed)."""
+    if not endpoint.startswith("ipc://"):
+        return
+    import socket as unix
+
+    path = Path(endpoint.removeprefix("ipc://"))
+    if not path.exists():
+        return
+    with unix.socket(unix.AF_UNIX, unix.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            return
+    raise zmq.ZMQError(zmq.EADDRINUSE)

@@ -1,0 +1,246 @@
+"""The description of a system: one TOML file for the launcher, the containers and the simulator.
+
+Times are milliseconds, sizes bytes, entitled capacity hundredths of a processor.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from protocol.clock import MILLISECOND_US
+from protocol.codes import CREDIT_MAX
+from protocol.message import LOCAL_NETWORK, Endpoint, Name
+from protocol.session import Terms
+
+Milliseconds = Annotated[int, Field(strict=True, ge=1, le=3_600_000)]
+Count = Annotated[int, Field(strict=True, ge=0, le=CREDIT_MAX)]
+HUNDREDTHS_PER_CORE = 100
+
+
+class SettingsError(Exception):
+    """The system file is wrong; the text says where and what was expected."""
+
+
+class Settings(BaseModel):
+    """A frozen table of the file. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
+
+
+class QosRule(StrEnum):
+    """Whether QoS credits lower the partition's default credits; public sources leave the formula open."""
+
+    LPAR = "lpar"
+    NONE = "none"
+
+
+class ReopenPolicy(StrEnum):
+    """Who reopens closed windows: the kernel only when credits are added, or eagerly whenever one is free."""
+
+    KERNEL = "kernel"
+    EAGER = "eager"
+
+
+class ProcessorMode(StrEnum):
+    DEDICATED = "dedicated"
+    SHARED = "shared"
+
+
+class Times(Settings):
+    """Beats, leases and deadlines. `fence_ms` must outlast any restart of the hypervisor."""
+
+    beat_ms: Milliseconds = 1_000
+    suspect_ms: Milliseconds = 3_000
+    lpar_lease_ms: Milliseconds = 10_000
+    client_lease_ms: Milliseconds = 5_000
+    fence_ms: Milliseconds = 30_000
+    drift_margin_ms: Milliseconds = 100
+    hcall_patience_ms: Milliseconds = 50
+    """How long the hypervisor keeps an hcall waiting for an NX unit before it answers long-busy."""
+    kernel_deadline_ms: Milliseconds = 10_000
+    """How long an open waits for a busy hypervisor or the driver's mutex before EIO."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.beat_ms < self.suspect_ms <= self.lpar_lease_ms < self.fence_ms:
+            raise ValueError("expected beat_ms < suspect_ms <= lpar_lease_ms < fence_ms")
+        return self
+
+    def terms(self, lease_ms: int, *, by_beats: bool, session_limit: int = 1024) -> Terms:
+        """Session terms with this lease."""
+        return Terms(
+            by_beats=by_beats,
+            beat_us=self.beat_ms * MILLISECOND_US,
+            suspect_us=self.suspect_ms * MILLISECOND_US,
+            lease_us=lease_ms * MILLISECOND_US,
+            drift_margin_us=self.drift_margin_ms * MILLISECOND_US,
+            session_limit=session_limit,
+        )
+
+
+class Limits(Settings):
+    """Sizes of tables. A process that reaches one is refused by its name."""
+
+    windows_per_unit: Annotated[int, Field(strict=True, ge=1, le=65_536)] = 65_536
+    sessions: Annotated[int, Field(strict=True, ge=1, le=65_536)] = 4_096
+    descriptors_per_process: Annotated[int, Field(strict=True, ge=1, le=65_536)] = 1_024
+    memory_mb: Annotated[int, Field(strict=True, ge=64)] = 2_048
+
+
+class ChipSettings(Settings):
+    """One processor chip with its NX unit. `fifo_depth` is CRBs per receive FIFO (8 was considered for PowerVM)."""
+
+    number: Annotated[int, Field(strict=True, ge=0, le=255)]
+    unit: Name
+    cores: Annotated[int, Field(strict=True, ge=1, le=1_000)]
+    fifo_depth: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
+
+
+class LparSettings(Settings):
+    """One partition: `cores` where dedicated, `hundredths` where shared."""
+
+    name: Name
+    mode: ProcessorMode = ProcessorMode.DEDICATED
+    cores: Annotated[int, Field(strict=True, ge=0, le=1_000)] = 0
+    hundredths: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
+    home_chip: Annotated[int, Field(strict=True, ge=0, le=255)] = 0
+    qos_credits: Count = 0
+
+    @model_validator(mode="after")
+    def _fits_mode(self) -> Self:
+        if self.mode is ProcessorMode.DEDICATED and (self.cores < 1 or self.hundredths):
+            raise ValueError("a dedicated partition has cores = 1 or more and no hundredths")
+        if self.mode is ProcessorMode.SHARED and (self.hundredths < 5 or self.cores):
+            raise ValueError("a shared partition has hundredths = 5 or more and no cores")
+        return self
+
+
+class SystemSettings(Settings):
+    """A whole system."""
+
+    name: Name = "vasbus"
+    credits_per_core: Annotated[int, Field(strict=True, ge=1, le=1_000)] = 20
+    qos_credits: Count = 128
+    qos_reduces_default: QosRule = QosRule.LPAR
+    reopen: ReopenPolicy = ReopenPolicy.KERNEL
+    request_limit_bytes: Annotated[int, Field(strict=True, ge=4_096, le=2 << 20)] = 1 << 20
+    min_compress_bytes: Annotated[int, Field(strict=True, ge=0)] = 32_768
+    min_decompress_bytes: Annotated[int, Field(strict=True, ge=0)] = 32_768
+    times: Times = Times()
+    limits: Limits = Limits()
+    chip: Annotated[tuple[ChipSettings, ...], Field(min_length=1, max_length=64)]
+    lpar: Annotated[tuple[LparSettings, ...], Field(min_length=1, max_length=1_024)]
+
+    @property
+    def cores_total(self) -> int:
+        return sum(chip.cores for chip in self.chip)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [chip.unit for chip in self.chip] + [lpar.name for lpar in self.lpar]
+        _unique("name", names)
+        _unique("chip number", [chip.number for chip in self.chip])
+        numbers = {chip.number for chip in self.chip}
+        for lpar in self.lpar:
+            if lpar.home_chip not in numbers:
+                raise ValueError(f"{lpar.name}: home_chip {lpar.home_chip} is none of the chips {sorted(numbers)}")
+        wanted = sum(lpar.cores * HUNDREDTHS_PER_CORE + lpar.hundredths for lpar in self.lpar)
+        if wanted > self.cores_total * HUNDREDTHS_PER_CORE:
+            have = self.cores_total * HUNDREDTHS_PER_CORE
+            raise ValueError(f"the partitions want {wanted} hundredths of a processor, the chips have {have}")
+        qos = sum(lpar.qos_credits for lpar in self.lpar)
+        if qos > self.qos_credits:
+            raise ValueError(f"the partitions have {qos} QoS credits, the system {self.qos_credits}")
+        return self
+
+    def lpar_named(self, name: str) -> LparSettings | None:
+        return next((lpar for lpar in self.lpar if lpar.name == name), None)
+
+    def chip_of_unit(self, unit: str) -> ChipSettings | None:
+        return next((chip for chip in self.chip if chip.unit == unit), None)
+
+
+def _unique(what: str, values: list[str] | list[int]) -> None:
+    seen: set[str | int] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"the {what} {value} is used twice")
+        seen.add(value)
+
+
+def parse_system(text: str, source: str) -> SystemSettings:
+    """Read a system file's text. Raises SettingsError with `source`, line where known, key and what was expected."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{source}: {error}") from None
+    flat = {**tables.pop("system", {}), **tables} if isinstance(tables.get("system", {}), dict) else tables
+    try:
+        return SystemSettings.model_validate(flat)
+    except ValidationError as error:
+        complaint = error.errors(include_url=False)[0]
+        key = ".".join(str(step) for step in complaint["loc"])
+        line = _line_of(text, complaint["loc"])
+        where = f"{source}:{line}" if line else source
+        came = "" if complaint["type"] in ("missing", "value_error") else f" (came: {complaint['input']!r:.60})"
+        raise SettingsError(f"{where}: {key or 'system'}: {complaint['msg']}{came}") from None
+
+
+def _line_of(text: str, steps: tuple[int | str, ...]) -> int | None:
+    """The line of a key of the file: the table's header first, then the key below it."""
+    if not steps:
+        return None
+    table, rest = str(steps[0]), steps[1:]
+    wanted = int(rest[0]) if rest and isinstance(rest[0], int) else 0
+    key = str(steps[-1])
+    inside, seen = table == key, -1
+    for number, line in _code_lines(text):
+        if line.startswith("["):
+            here = line.strip("[] ")
+            seen += here == table
+            inside = (here == table and seen == wanted) or (here == "system" and len(steps) == 1)
+            if inside and isinstance(steps[-1], int):
+                return number
+        elif inside and line.split("=")[0].strip() == key:
+            return number
+    return None
+
+
+def _code_lines(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.split("#")[0].strip()
+        if stripped:
+            yield number, stripped
+
+
+class Addresses(Settings):
+    """Where the sockets of a system are. `device` and `paste` are by partition and by unit."""
+
+    hcall: Endpoint
+    fabric: Endpoint
+    hmc: Endpoint
+    telemetry: Endpoint
+    device: dict[Name, Endpoint]
+    paste: dict[Name, Endpoint]
+    network: Name = LOCAL_NETWORK
+
+
+def local_addresses(system: SystemSettings, runtime_folder: str) -> Addresses:
+    """ipc endpoints in a folder; its path must be short, because a socket's path ends at 107 bytes."""
+
+    def at(name: str) -> str:
+        return f"ipc://{runtime_folder}/{name}"
+
+    return Addresses(
+        hcall=at("hypervisor.hcall"),
+        fabric=at("hypervisor.fabric"),
+        hmc=at("hypervisor.hmc"),
+        telemetry=at("hypervisor.telemetry"),
+        device={lpar.name: at(f"{lpar.name}.device") for lpar in system.lpar},
+        paste={chip.unit: at(f"{chip.unit}.paste") for chip in system.chip},
+    )
