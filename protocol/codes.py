@@ -16,7 +16,7 @@ class ExplainedCode(IntEnum):
 
     meaning: str
 
-    def __new__(cls, value: int, meaning: str) -> ExplainedCode:
+    def __new__(cls, value: int, meaning: str = "") -> ExplainedCode:
         member = int.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -28,7 +28,7 @@ class ExplainedName(StrEnum):
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> ExplainedName:
+    def __new__(cls, value: str, meaning: str = "") -> ExplainedName:
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

@@ -183,12 +183,17 @@ class Listener(SessionEnd):
         return events + self._open(peer, hello, now_us)
 
     def _open(self, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
-        epoch = self.epochs.get(hello.name, 0) + 1
-        self.epochs[hello.name] = epoch
+        epoch = self._next_epoch(hello.name)
         session = Session(hello.role, hello.name, epoch, hello.incarnation, self.entropy(SECRET_BYTES))
         self.sessions[hello.name] = session
         self._attach(session, peer, hello, now_us)
         return [Opened(session)]
+
+    def _next_epoch(self, name: str) -> int:
+        """Strictly rising per name. Names of connection-lived processes are random: one counter serves them all."""
+        key = name if self.terms.by_beats else ""
+        self.epochs[key] = self.epochs.get(key, 0) + 1
+        return self.epochs[key]
 
     def _attach(self, session: Session, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
         """Carry the session on this connection from now on."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from protocol.message import LOCAL_NETWORK, U32, U64, Endpoints, Flag, Message, Name, Nonce, Notice, Secret, Text
 from protocol.refusals import RefusalCode
 
@@ -19,7 +21,7 @@ class Hello(Message):
     epoch: U64 = 0
     secret: Secret = b""
     pid: U32 = 0
-    endpoints: Endpoints = {}
+    endpoints: Endpoints = Field(default_factory=dict)
 
 
 class Welcome(Message):

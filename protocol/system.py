@@ -20,6 +20,8 @@ from protocol.session import Terms
 Milliseconds = Annotated[int, Field(strict=True, ge=1, le=3_600_000)]
 Count = Annotated[int, Field(strict=True, ge=0, le=CREDIT_MAX)]
 HUNDREDTHS_PER_CORE = 100
+MINIMUM_HUNDREDTHS = 5
+"""The least entitled capacity of a shared partition: one credit at 20 per core."""
 
 
 class SettingsError(Exception):
@@ -115,8 +117,8 @@ class LparSettings(Settings):
     def _fits_mode(self) -> Self:
         if self.mode is ProcessorMode.DEDICATED and (self.cores < 1 or self.hundredths):
             raise ValueError("a dedicated partition has cores = 1 or more and no hundredths")
-        if self.mode is ProcessorMode.SHARED and (self.hundredths < 5 or self.cores):
-            raise ValueError("a shared partition has hundredths = 5 or more and no cores")
+        if self.mode is ProcessorMode.SHARED and (self.hundredths < MINIMUM_HUNDREDTHS or self.cores):
+            raise ValueError(f"a shared partition has hundredths = {MINIMUM_HUNDREDTHS} or more and no cores")
         return self
 
 

@@ -1,0 +1,33 @@
+SHELL := /bin/bash
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format soak clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## create or refresh .venv from the lock files
+	@deploy/setup.sh
+
+run: setup ## run the demo
+	$(BIN)/vasbus demo
+
+test: lint ## lint, then the short tests
+	$(BIN)/pytest
+
+lint: setup ## ruff check, ruff format --check, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+soak: setup ## the long tests
+	$(BIN)/pytest -m soak
+
+clean: ## remove the environment, caches and build output
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,202 @@
+"""The hypervisor's core: three links, one ledger. Pure: see protocol.effects.Core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypervisor.configuration import Configurations
+from hypervisor.console import Console
+from hypervisor.hcalls import HCALL_REQUESTS, Hcalls
+from hypervisor.journal import ConsoleJournal, EpochJournal, SessionJournal
+from hypervisor.ledger import Ledger, WindowPhase
+from hypervisor.rows import Row
+from hypervisor.units import Units
+from protocol.clock import earliest
+from protocol.codes import ExitCode
+from protocol.effects import Effects, Exit, Peer
+from protocol.hcall_messages import Noted, QueryConfiguration, Reconfigured
+from protocol.link import CONSOLE, FABRIC, HCALL
+from protocol.listener import Listener
+from protocol.refusals import RefusalCode
+from protocol.session import Called, Closed, Event, Moved, Opened, Session
+from protocol.session_messages import Hello, Refused
+from protocol.system import SystemSettings
+from protocol.telemetry_messages import PeerMoved
+from protocol.wire import Envelope, refuse
+
+RECOVERY_RETRY_MS = 50
+
+
+class HypervisorCore:
+    """Built from the system file and the rows that an earlier process stored (none at first)."""
+
+    def __init__(self, system: SystemSettings, rows: list[Row], entropy: Callable[[int], bytes], pid: int = 0) -> None:
+        times = system.times
+        sessions = system.limits.sessions
+        self.system = system
+        self.rows = rows
+        self.effects = Effects()
+        self.journals = {
+            "hcall": SessionJournal(HCALL, self.effects),
+            "fabric": EpochJournal(FABRIC, self.effects),
+            "hmc": ConsoleJournal(CONSOLE, self.effects),
+        }
+        lpar_terms = times.terms(times.lpar_lease_ms, by_beats=True, session_limit=sessions)
+        unit_terms = times.terms(times.fence_ms, by_beats=True, session_limit=sessions)
+        console_terms = times.terms(times.client_lease_ms, by_beats=False, session_limit=sessions)
+        self.ledger = Ledger(system, self.effects)
+        self.hcall = Listener(
+            "hcall", lpar_terms, self.effects, entropy, self._admit_lpar, self._generation, self.journals["hcall"]
+        )
+        self.fabric = Listener(
+            "fabric", unit_terms, self.effects, entropy, self._admit_unit, journal=self.journals["fabric"]
+        )
+        self.hmc = Listener("hmc", console_terms, self.effects, entropy, journal=self.journals["hmc"])
+        self.hcalls = Hcalls(system, self.ledger, self.hcall, self.effects, entropy)
+        self.units = Units(
+            system, self.ledger, self.fabric, self.effects,
+            self.hcalls.programmed, self.hcalls.closed, self.hcalls.draining,
+        )  # fmt: skip
+        self.hcalls.units = self.units
+        self.configurations = Configurations(self.ledger, self.hcall, self.effects, lambda *_: None)
+        self.console = Console(self.ledger, self.units, self.hcalls, self.configurations, self.hcall, self.hmc, pid)
+        self.configurations.finished = self.console.finished
+        self._to_settle: set[str] = set()
+
+    def start(self, now_us: int) -> None:
+        self.ledger.restore(list(self.rows))
+        self.configurations.restore(self.rows, now_us)
+        for name, listener in (("hcall", self.hcall), ("fabric", self.fabric), ("hmc", self.hmc)):
+            sessions, epochs = self.journals[name].restore(self.rows)
+            known = [session for session in sessions if self._is_known(name, session)]
+            listener.restore(known, epochs, now_us)
+        for queue in self.configurations.queues.values():
+            for change in queue:
+                session = self.hmc.sessions.get(change.console)
+                if session is not None:
+                    session.callee.under_way.add(change.number)
+        self.units.start(now_us)
+        self._to_settle = {window.unit for window in self.ledger.windows.values()}
+        self._fence_orphans(now_us)
+        self.effects.note(
+            "info", "hypervisor_started", system=self.system.name, windows=len(self.ledger.windows),
+            sessions=len(self.hcall.sessions), recovering=self.recovering,
+        )  # fmt: skip
+        self.rows = []
+
+    @property
+    def recovering(self) -> bool:
+        """Whether some unit's contexts are not known yet; until then hcalls are put off with RETRY."""
+        self._to_settle = {unit for unit in self._to_settle if not self.units.is_settled(unit)}
+        return bool(self._to_settle)
+
+    def receive(self, link: str, peer: Peer, envelope: Envelope, now_us: int) -> None:
+        if link == "hcall":
+            self._lpar_events(self.hcall.receive(peer, envelope, now_us), now_us)
+        elif link == "fabric":
+            self._unit_events(self.fabric.receive(peer, envelope, now_us), now_us)
+        elif link == "hmc":
+            self._console_events(self.hmc.receive(peer, envelope, now_us), now_us)
+
+    def unreachable(self, link: str, peer: Peer, now_us: int) -> None:
+        {"hcall": self.hcall, "fabric": self.fabric, "hmc": self.hmc}[link].unreachable(peer, now_us)
+
+    def tick(self, now_us: int) -> None:
+        self._lpar_events(self.hcall.tick(now_us), now_us)
+        self._unit_events(self.fabric.tick(now_us), now_us)
+        self._console_events(self.hmc.tick(now_us), now_us)
+        self.units.tick(now_us)
+        self.hcalls.tick(now_us)
+        self.configurations.tick(now_us)
+
+    def wake_us(self) -> int | None:
+        return earliest(
+            self.hcall.wake_us(), self.fabric.wake_us(), self.hmc.wake_us(),
+            self.units.wake_us(), self.hcalls.wake_us(), self.configurations.wake_us(),
+        )  # fmt: skip
+
+    def stop(self, now_us: int) -> None:
+        """Everything answered is stored already: nothing has to be wound up."""
+        self.effects.exit = Exit(ExitCode.OK, "stopped")
+
+    # Who may connect.
+
+    def _is_known(self, link: str, session: Session) -> bool:
+        return link != "hcall" or session.name in self.ledger.partitions
+
+    def _admit_lpar(self, hello: Hello) -> Refused | None:
+        if hello.role == "lpar" and hello.name in self.ledger.partitions:
+            return None
+        expected = f"a partition: {', '.join(sorted(self.ledger.partitions))}"
+        return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
+
+    def _admit_unit(self, hello: Hello) -> Refused | None:
+        if hello.role == "nxunit" and self.system.chip_of_unit(hello.name) is not None:
+            return None
+        expected = f"an NX unit: {', '.join(sorted(chip.unit for chip in self.system.chip))}"
+        return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
+
+    def _generation(self, session: Session) -> int:
+        return self.configurations.generation(session)
+
+    # What happens on the links.
+
+    def _lpar_events(self, events: list[Event], now_us: int) -> None:
+        for event in events:
+            match event:
+                case Called():
+                    self._called(event, now_us)
+                case Opened(session):
+                    self.configurations.partition_started(session.name)
+                    self._publish(session, "opened", now_us)
+                    self.effects.note("info", "lpar_started", lpar=session.name, epoch=session.epoch)
+                case Moved(session, step):
+                    self._publish(session, step, now_us)
+                    self.effects.note("info", f"lpar_{step}", lpar=session.name, epoch=session.epoch)
+                case Closed(session, ending):
+                    count = self.hcalls.fence(session, now_us)
+                    self.configurations.partition_died(session.name, now_us)
+                    self._publish(session, "closed", now_us)
+                    self.effects.note(
+                        "warning", "lpar_ended", lpar=session.name, epoch=session.epoch, ending=str(ending),
+                        windows=count,
+                    )  # fmt: skip
+                case _:
+                    pass
+
+    def _called(self, call: Called, now_us: int) -> None:
+        if self.recovering:
+            self.hcall.retry(call.session, call.number, RECOVERY_RETRY_MS)
+        elif isinstance(call.body, HCALL_REQUESTS):
+            self.hcalls.handle(call, now_us)
+        elif isinstance(call.body, QueryConfiguration):
+            self.hcall.answer(call.session, call.number, self.configurations.query(call.session))
+        elif isinstance(call.body, Reconfigured):
+            self.hcall.answer(call.session, call.number, Noted())
+            self.configurations.reconfigured(call.session, call.body, now_us)
+
+    def _unit_events(self, events: list[Event], now_us: int) -> None:
+        for event in events:
+            self.units.handle(event, now_us)
+
+    def _console_events(self, events: list[Event], now_us: int) -> None:
+        for event in events:
+            if isinstance(event, Called):
+                self.console.handle(event, self.recovering, now_us)
+
+    def _fence_orphans(self, now_us: int) -> None:
+        """Windows whose partition has no live session any more: their fencing was interrupted."""
+        for window in list(self.ledger.windows.values()):
+            session = self.hcall.sessions.get(window.lpar)
+            if session is not None and session.epoch == window.epoch and not window.fenced:
+                continue
+            window.fenced = True
+            if window.phase in (WindowPhase.RESERVED, WindowPhase.QUIESCED) or window.unit not in self.units.by_name:
+                self.ledger.free(window, now_us)
+            else:
+                self.ledger.move(window, WindowPhase.CLOSING)
+
+    def _publish(self, session: Session, step: str, now_us: int) -> None:
+        self.effects.publish(
+            PeerMoved(at_us=now_us, role=session.role, name=session.name, epoch=session.epoch, step=step)
+        )

@@ -1,0 +1,328 @@
+"""The hcalls, as the kernel meets them: allocate, modify, deallocate, query. Pure.
+
+An hcall that needs an NX unit waits for it `hcall_patience_ms` and then answers long-busy: the kernel calls again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypervisor.entitlement import MAX_WINDOW_CREDITS
+from hypervisor.ledger import Ledger, Partition, Window, WindowPhase
+from hypervisor.units import Unit, Units
+from protocol.clock import MILLISECOND_US
+from protocol.codes import (
+    HYPERVISOR_CHOOSES,
+    NX_FEATURE_GZIP,
+    USER_MODE_COPY_PASTE,
+    VAS_DESCRIPTORS,
+    VAS_FEATURE_DEFAULT,
+    VAS_FEATURE_QOS,
+    CreditType,
+    HcallCode,
+    NxQuery,
+    VasQuery,
+    WindowStatus,
+)  # fmt: skip
+from protocol.effects import Effects
+from protocol.hcall_messages import (
+    Associativity,
+    HAllocateVasWindow,
+    HcallStatus,
+    HDeallocateVasWindow,
+    HHomeNodeAssociativity,
+    HModifyVasWindow,
+    HQueryNxCapabilities,
+    HQueryVasCapabilities,
+    HQueryVasWindow,
+    NxFeatureCapabilities,
+    NxOverallCapabilities,
+    VasFeatureCapabilities,
+    VasOverallCapabilities,
+    WindowAllocated,
+    WindowState,
+)  # fmt: skip
+from protocol.listener import Listener
+from protocol.message import PasteAddress, Reply, Request
+from protocol.session import Called, Session
+from protocol.system import SystemSettings
+from protocol.telemetry_messages import HcallMade
+
+THREADS_PER_CORE = 8
+PASTE_ADDRESS_BASE = 0x0006_0000_0000_0000
+INTERRUPT_BASE = 0x1000
+TOKEN_BYTES = 16
+
+HCALL_REQUESTS = (
+    HHomeNodeAssociativity, HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow, HQueryVasWindow,
+    HQueryVasCapabilities, HQueryNxCapabilities,
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An hcall that waits for a window's NX unit."""
+
+    call: Called
+    patience_us: int
+
+
+@dataclass(slots=True)
+class Hcalls:
+    """Carries the hcalls out on the ledger and the units."""
+
+    system: SystemSettings
+    ledger: Ledger
+    link: Listener
+    effects: Effects
+    entropy: Callable[[int], bytes]
+    units: Units = field(init=False)
+    waiting: dict[int, list[Waiting]] = field(default_factory=dict)
+
+    def handle(self, call: Called, now_us: int) -> None:
+        """Carry out one hcall and answer it, now or when its unit has."""
+        partition = self.ledger.partitions[call.session.name]
+        match call.body:
+            case HAllocateVasWindow() as request:
+                self._answer(call, self._allocate(call.session, partition, request, now_us), now_us)
+            case HModifyVasWindow() as request:
+                self._modify(call, request, now_us)
+            case HDeallocateVasWindow() as request:
+                self._deallocate(call, request, now_us)
+            case HQueryVasWindow() as request:
+                self._answer(call, self._query_window(call.session, request), now_us)
+            case HQueryVasCapabilities() as request:
+                self._answer(call, self._vas_capabilities(partition, request), now_us)
+            case HQueryNxCapabilities() as request:
+                self._answer(call, self._nx_capabilities(request), now_us)
+            case HHomeNodeAssociativity() as request:
+                self._answer(call, self._associativity(partition, request), now_us)
+            case _:
+                raise AssertionError(f"{call.body.type} is no hcall")
+
+    def tick(self, now_us: int) -> None:
+        """Answer long-busy to hcalls whose unit takes too long."""
+        for window_id, calls in list(self.waiting.items()):
+            late = [waiting for waiting in calls if now_us >= waiting.patience_us]
+            if late:
+                self._release(window_id, late, HcallCode.H_LONG_BUSY_ORDER_10_MSEC, now_us)
+
+    def wake_us(self) -> int | None:
+        return min((waiting.patience_us for calls in self.waiting.values() for waiting in calls), default=None)
+
+    # What the units report.
+
+    def programmed(self, window: Window, accepted: bool, now_us: int) -> None:
+        """The window's context is there, or the unit could not take it."""
+        code = HcallCode.H_SUCCESS if accepted else HcallCode.H_HARDWARE
+        self._release(window.window_id, self.waiting.get(window.window_id, []), code, now_us)
+
+    def draining(self, window: Window, now_us: int) -> None:
+        """The close of a window waits for requests in flight: whoever deallocates calls again."""
+        calls = self.waiting.get(window.window_id, [])
+        self._release(window.window_id, calls, HcallCode.H_LONG_BUSY_ORDER_1_MSEC, now_us)
+
+    def closed(self, window: Window, now_us: int) -> None:
+        """The window's context is certainly closed and drained."""
+        calls = self.waiting.get(window.window_id, [])
+        if calls or window.fenced:
+            self.ledger.free(window, now_us)
+            self._release(window.window_id, calls, HcallCode.H_SUCCESS, now_us)
+        else:
+            self.ledger.move(window, WindowPhase.QUIESCED)
+
+    def fence(self, session: Session, now_us: int) -> int:
+        """The partition's session is dead: close its windows and free each credit on confirmation."""
+        windows = [window for window in self.ledger.windows.values() if window.lpar == session.name]
+        for window in windows:
+            if window.fenced or window.epoch > session.epoch:
+                continue
+            window.fenced = True
+            self.waiting.pop(window.window_id, None)
+            if window.phase in (WindowPhase.RESERVED, WindowPhase.QUIESCED):
+                self.ledger.free(window, now_us)
+            else:
+                self.ledger.move(window, WindowPhase.CLOSING)
+                self.units.close(window, now_us)
+        return len(windows)
+
+    # The hcalls.
+
+    def _allocate(
+        self, session: Session, partition: Partition, request: HAllocateVasWindow, now_us: int
+    ) -> WindowAllocated:
+        if request.window_type not in (CreditType.QOS, CreditType.DEFAULT):
+            return WindowAllocated(code=HcallCode.H_PARAMETER)
+        if not 1 <= request.credits <= MAX_WINDOW_CREDITS:
+            return WindowAllocated(code=HcallCode.H_P2)
+        credit_type = CreditType(request.window_type)
+        if self.ledger.in_use(partition.name, credit_type) >= self.ledger.target(partition, credit_type):
+            return WindowAllocated(code=HcallCode.H_RESOURCE)
+        home_chip = None if request.domain[0] == HYPERVISOR_CHOOSES else request.domain[0]
+        unit = self.units.place(home_chip)
+        if unit is None:
+            return WindowAllocated(code=HcallCode.H_CONSTRAINED)
+        token = self.entropy(TOKEN_BYTES)
+        window = self.ledger.reserve(partition.name, session.epoch, credit_type, unit.name, token, now_us)
+        interrupt = INTERRUPT_BASE + 2 * window.window_id
+        return WindowAllocated(
+            code=HcallCode.H_SUCCESS,
+            window_id=window.window_id,
+            paste_address=paste_address(window, unit),
+            completion_interrupt=interrupt,
+            fault_interrupt=interrupt + 1,
+        )
+
+    def _modify(self, call: Called, request: HModifyVasWindow, now_us: int) -> None:
+        window = self._window_of(call.session, request.window_id)
+        if window is None:
+            self._answer(call, HcallStatus(code=HcallCode.H_PARAMETER), now_us)
+        elif request.process_id == 0:
+            self._answer(call, HcallStatus(code=HcallCode.H_P2), now_us)
+        elif window.phase in (WindowPhase.CLOSING, WindowPhase.QUIESCED):
+            self._answer(call, HcallStatus(code=HcallCode.H_BUSY), now_us)
+        else:
+            window.process_id = request.process_id
+            already = window.phase is WindowPhase.PROGRAMMING
+            self.ledger.move(window, WindowPhase.PROGRAMMING)
+            self._wait(call, window, now_us)
+            if not already:
+                self.units.program(window, now_us)
+
+    def _deallocate(self, call: Called, request: HDeallocateVasWindow, now_us: int) -> None:
+        window = self._window_of(call.session, request.window_id)
+        if window is None:
+            self._answer(call, HcallStatus(code=HcallCode.H_PARAMETER), now_us)
+        elif window.phase in (WindowPhase.RESERVED, WindowPhase.QUIESCED):
+            self.ledger.free(window, now_us)
+            self._answer(call, HcallStatus(code=HcallCode.H_SUCCESS), now_us)
+        elif window.phase is WindowPhase.PROGRAMMING and window.window_id in self.waiting:
+            self._answer(call, HcallStatus(code=HcallCode.H_BUSY), now_us)
+        else:
+            already = window.phase is WindowPhase.CLOSING
+            self._wait(call, window, now_us)
+            if not already:
+                self.ledger.move(window, WindowPhase.CLOSING)
+                self.units.close(window, now_us)
+
+    def _query_window(self, session: Session, request: HQueryVasWindow) -> WindowState:
+        window = self._window_of(session, request.window_id)
+        if window is None:
+            return WindowState(code=HcallCode.H_PARAMETER)
+        interrupt = INTERRUPT_BASE + 2 * window.window_id
+        return WindowState(
+            code=HcallCode.H_SUCCESS,
+            version=1,
+            window_type=int(window.credit_type),
+            status=self.status(window),
+            credits=MAX_WINDOW_CREDITS,
+            process_id=window.process_id,
+            paste_address=address_of(window, self.units.by_name[window.unit]),
+            completion_interrupt=interrupt,
+            fault_interrupt=interrupt + 1,
+        )
+
+    def _vas_capabilities(self, partition: Partition, request: HQueryVasCapabilities) -> Reply:
+        if request.query_type == VasQuery.OVERALL:
+            features = VAS_FEATURE_QOS | VAS_FEATURE_DEFAULT
+            return VasOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=features)
+        if request.query_type not in (VasQuery.GZIP_QOS, VasQuery.GZIP_DEFAULT):
+            return VasFeatureCapabilities(code=HcallCode.H_PARAMETER)
+        credit_type = CreditType.QOS if request.query_type == VasQuery.GZIP_QOS else CreditType.DEFAULT
+        is_default = credit_type is CreditType.DEFAULT
+        ceiling = self.system.cores_total * self.system.credits_per_core if is_default else self.system.qos_credits
+        return VasFeatureCapabilities(
+            code=HcallCode.H_SUCCESS,
+            descriptor=int.from_bytes(VAS_DESCRIPTORS[credit_type], "big"),
+            window_type=credit_type,
+            user_mode=USER_MODE_COPY_PASTE,
+            max_lpar_credits=min(ceiling, 0xFFFF),
+            max_window_credits=MAX_WINDOW_CREDITS,
+            default_lpar_credits=self.ledger.entitled(partition) if is_default else 0,
+            target_lpar_credits=self.ledger.target(partition, credit_type),
+        )
+
+    def _nx_capabilities(self, request: HQueryNxCapabilities) -> Reply:
+        if request.query_type == NxQuery.OVERALL:
+            return NxOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=NX_FEATURE_GZIP)
+        if request.query_type != NxQuery.GZIP:
+            return NxFeatureCapabilities(code=HcallCode.H_PARAMETER)
+        return NxFeatureCapabilities(
+            code=HcallCode.H_SUCCESS,
+            req_max_processed_len=self.system.request_limit_bytes,
+            min_compress_len=self.system.min_compress_bytes,
+            min_decompress_len=self.system.min_decompress_bytes,
+        )
+
+    def _associativity(self, partition: Partition, request: HHomeNodeAssociativity) -> Associativity:
+        processors = -(-partition.capacity_hundredths // 100) * THREADS_PER_CORE
+        if request.processor_id >= processors:
+            return Associativity(code=HcallCode.H_P2)
+        domain = (partition.home_chip, 0, 0, 0, 0, request.processor_id)
+        return Associativity(code=HcallCode.H_SUCCESS, domain=domain)
+
+    def status(self, window: Window) -> WindowStatus:
+        """The window's state as H_QUERY_VAS_WINDOW and the console tell it."""
+        if self.units.by_name[window.unit].session is None:
+            return WindowStatus.HARDWARE_FAILURE
+        if window.phase is WindowPhase.OPEN:
+            return WindowStatus.ACTIVE
+        return WindowStatus.CLOSED if window.phase is WindowPhase.QUIESCED else WindowStatus.BUSY
+
+    # Answers.
+
+    def _window_of(self, session: Session, window_id: int) -> Window | None:
+        """The caller's own window of its present incarnation; anybody else's does not exist for it."""
+        window = self.ledger.windows.get(window_id)
+        if window is None or window.lpar != session.name or window.epoch != session.epoch or window.fenced:
+            return None
+        return window
+
+    def _wait(self, call: Called, window: Window, now_us: int) -> None:
+        patience_us = now_us + self.system.times.hcall_patience_ms * MILLISECOND_US
+        self.waiting.setdefault(window.window_id, []).append(Waiting(call, patience_us))
+
+    def _release(self, window_id: int, released: list[Waiting], code: HcallCode, now_us: int) -> None:
+        left = [waiting for waiting in self.waiting.pop(window_id, []) if waiting not in released]
+        if left:
+            self.waiting[window_id] = left
+        for waiting in released:
+            self._answer(waiting.call, HcallStatus(code=code), now_us)
+
+    def _answer(self, call: Called, reply: Reply, now_us: int) -> None:
+        self.link.answer(call.session, call.number, reply)
+        self.effects.publish(
+            HcallMade(
+                at_us=now_us,
+                lpar=call.session.name,
+                epoch=call.session.epoch,
+                number=call.number,
+                hcall=call.body.type,
+                arguments=describe(call.body),
+                code=getattr(reply, "code", HcallCode.H_SUCCESS),
+                window_id=getattr(reply, "window_id", 0) or getattr(call.body, "window_id", 0),
+            )
+        )
+
+
+def address_of(window: Window, unit: Unit) -> int:
+    """The logical real address of the window's paste page: a page per window within its chip's range."""
+    return PASTE_ADDRESS_BASE | unit.chip.number << 40 | (window.window_id & 0xFF_FFFF) << 16
+
+
+def paste_address(window: Window, unit: Unit) -> PasteAddress:
+    """Where the window's pastes go."""
+    return PasteAddress(
+        address=address_of(window, unit),
+        unit=unit.name,
+        endpoints=unit.endpoints,
+        window_id=window.window_id,
+        token=window.token,
+    )
+
+
+def describe(request: Request) -> str:
+    """An hcall's arguments for people: `window_type=1 credits=1`."""
+    shown = {name: value for name, value in request.__dict__.items() if name not in ("type", "domain", "amr")}
+    return " ".join(f"{name}={value}" for name, value in shown.items())

@@ -1,0 +1,179 @@
+"""The ledger: partitions, windows and what they have in use. Pure; every change is also a row to be stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hypervisor.entitlement import default_target, entitled_credits
+from hypervisor.rows import CounterRow, Drop, LedgerWindowRow, PartitionRow, Put
+from protocol.codes import CreditType
+from protocol.effects import Effects
+from protocol.system import HUNDREDTHS_PER_CORE, LparSettings, ProcessorMode, SystemSettings
+from protocol.telemetry_messages import CreditsChanged
+
+
+class WindowPhase(StrEnum):
+    """Where a window of the table stands. Its credit is in use in every phase."""
+
+    RESERVED = "reserved"
+    PROGRAMMING = "programming"
+    OPEN = "open"
+    CLOSING = "closing"
+    QUIESCED = "quiesced"
+
+
+@dataclass(slots=True)
+class Window:
+    """One row of the window table. `fenced`: its partition is gone, so nobody will ask for its deallocation."""
+
+    window_id: int
+    lpar: str
+    epoch: int
+    credit_type: CreditType
+    unit: str
+    token: bytes
+    phase: WindowPhase = WindowPhase.RESERVED
+    process_id: int = 0
+    fenced: bool = False
+
+    def row(self) -> LedgerWindowRow:
+        return LedgerWindowRow(
+            self.window_id, self.lpar, self.epoch, int(self.credit_type), self.unit, str(self.phase), self.token,
+            self.process_id, int(self.fenced),
+        )  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: LedgerWindowRow) -> Window:
+        return cls(
+            row.window_id, row.lpar, row.epoch, CreditType(row.credit_type), row.unit, row.token,
+            WindowPhase(row.state), row.process_id, bool(row.fenced),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Partition:
+    """One LPAR's configuration. `generation` counts its changes, `acknowledged` those its kernel has applied."""
+
+    name: str
+    mode: ProcessorMode
+    cores: int
+    hundredths: int
+    qos_credits: int
+    home_chip: int
+    generation: int = 0
+    acknowledged: int = 0
+    held: bool = False
+
+    @property
+    def capacity_hundredths(self) -> int:
+        return self.cores * HUNDREDTHS_PER_CORE + self.hundredths
+
+    def row(self) -> PartitionRow:
+        return PartitionRow(
+            self.name, str(self.mode), self.cores, self.hundredths, self.qos_credits, self.home_chip,
+            self.generation, self.acknowledged,
+        )  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: PartitionRow) -> Partition:
+        return cls(
+            row.name, ProcessorMode(row.mode), row.cores, row.hundredths, row.qos_credits, row.home_chip,
+            row.generation, row.acknowledged,
+        )  # fmt: skip
+
+    @classmethod
+    def from_settings(cls, lpar: LparSettings) -> Partition:
+        return cls(lpar.name, lpar.mode, lpar.cores, lpar.hundredths, lpar.qos_credits, lpar.home_chip)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Who may hold how many windows, and who holds which."""
+
+    system: SystemSettings
+    effects: Effects
+    partitions: dict[str, Partition] = field(default_factory=dict)
+    windows: dict[int, Window] = field(default_factory=dict)
+    next_window_id: int = 1
+    _in_use: Counter[tuple[str, CreditType]] = field(default_factory=Counter)
+    _on_unit: Counter[str] = field(default_factory=Counter)
+
+    def restore(self, rows: list[object]) -> None:
+        """Take over what an earlier process stored; the file's partitions fill in what is new."""
+        for row in rows:
+            if isinstance(row, PartitionRow) and self.system.lpar_named(row.name) is not None:
+                self.partitions[row.name] = Partition.from_row(row)
+            elif isinstance(row, LedgerWindowRow):
+                self._count(Window.from_row(row))
+            elif isinstance(row, CounterRow) and row.name == "window_id":
+                self.next_window_id = row.value
+        for settings in self.system.lpar:
+            if settings.name not in self.partitions:
+                self.partitions[settings.name] = Partition.from_settings(settings)
+                self.store_partition(self.partitions[settings.name])
+
+    def entitled(self, partition: Partition) -> int:
+        """Default credits that the partition's processors are worth, before QoS is taken off."""
+        return entitled_credits(partition.cores, partition.hundredths, self.system.credits_per_core)
+
+    def target(self, partition: Partition, credit_type: CreditType) -> int:
+        """Credits assigned to the partition now (target_lpar_creds)."""
+        if credit_type is CreditType.QOS:
+            return partition.qos_credits
+        return default_target(self.entitled(partition), partition.qos_credits, self.system.qos_reduces_default)
+
+    def in_use(self, lpar: str, credit_type: CreditType) -> int:
+        """Windows of that type in the table, those being drained included."""
+        return self._in_use[lpar, credit_type]
+
+    def on_unit(self, unit: str) -> int:
+        return self._on_unit[unit]
+
+    def free_hundredths(self) -> int:
+        """Processor capacity that no partition has."""
+        taken = sum(partition.capacity_hundredths for partition in self.partitions.values())
+        return self.system.cores_total * HUNDREDTHS_PER_CORE - taken
+
+    def reserve(self, lpar: str, epoch: int, credit_type: CreditType, unit: str, token: bytes, now_us: int) -> Window:
+        """Put a new window in the table: its credit is in use from here on. Ids are never used again."""
+        window = Window(self.next_window_id, lpar, epoch, credit_type, unit, token)
+        self.next_window_id += 1
+        self.effects.writes.append(Put(CounterRow("window_id", self.next_window_id)))
+        self._count(window)
+        self.store_window(window)
+        self.publish_credits(lpar, credit_type, now_us)
+        return window
+
+    def free(self, window: Window, now_us: int) -> None:
+        """Take a window out of the table: its credit is free again."""
+        del self.windows[window.window_id]
+        self._in_use[window.lpar, window.credit_type] -= 1
+        self._on_unit[window.unit] -= 1
+        self.effects.writes.append(Drop(LedgerWindowRow, (window.window_id,)))
+        self.publish_credits(window.lpar, window.credit_type, now_us)
+
+    def move(self, window: Window, phase: WindowPhase) -> None:
+        """Record a window's next phase."""
+        window.phase = phase
+        self.store_window(window)
+
+    def store_window(self, window: Window) -> None:
+        self.effects.writes.append(Put(window.row()))
+
+    def store_partition(self, partition: Partition) -> None:
+        self.effects.writes.append(Put(partition.row()))
+
+    def publish_credits(self, lpar: str, credit_type: CreditType, now_us: int) -> None:
+        partition = self.partitions.get(lpar)
+        if partition is not None:
+            target, in_use = self.target(partition, credit_type), self.in_use(lpar, credit_type)
+            self.effects.publish(
+                CreditsChanged(at_us=now_us, lpar=lpar, credit_type=credit_type, target=target, in_use=in_use)
+            )
+
+    def _count(self, window: Window) -> None:
+        self.windows[window.window_id] = window
+        self._in_use[window.lpar, window.credit_type] += 1
+        self._on_unit[window.unit] += 1

@@ -1,0 +1,229 @@
+"""The NX units as the hypervisor knows them: their sessions, their contexts, and what a lost one still holds. Pure.
+
+A context is programmed before a window is open and confirmed closed before its credit is free. A unit that cannot be
+reached has certainly refused every paste once its fence has run out: it counts from the send time of its last
+echoed beat, we from the receipt of its last message, which is later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypervisor.entitlement import MAX_WINDOW_CREDITS
+from hypervisor.ledger import Ledger, Window, WindowPhase
+from protocol.clock import MILLISECOND_US, earliest
+from protocol.effects import Effects
+from protocol.fabric_messages import (
+    CloseContext,
+    ContextClosed,
+    ContextDraining,
+    ContextProgrammed,
+    Contexts,
+    ListContexts,
+    ProgramContext,
+    UnitNoted,
+    UnitReady,
+)  # fmt: skip
+from protocol.listener import Listener
+from protocol.session import Answered, Called, Closed, Ending, Event, Moved, Noticed, Opened, Session
+from protocol.system import ChipSettings, SystemSettings
+from protocol.telemetry_messages import PeerMoved
+
+
+@dataclass(slots=True)
+class Unit:
+    """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on."""
+
+    chip: ChipSettings
+    session: Session | None = None
+    endpoints: dict[str, str] = field(default_factory=dict)
+    window_limit: int = 0
+    ready: bool = False
+    reconciled: bool = False
+    quiet_us: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.chip.unit
+
+    @property
+    def usable(self) -> bool:
+        """Whether windows may be placed here."""
+        return self.ready and self.reconciled and self.session is not None and not self.session.suspected
+
+    @property
+    def state(self) -> str:
+        if self.session is None:
+            return "absent" if self.quiet_us is not None else "fenced"
+        return "suspected" if self.session.suspected else "running"
+
+
+@dataclass(slots=True)
+class Units:
+    """All units. `programmed`, `closed` and `draining` tell the hcalls that wait for a window."""
+
+    system: SystemSettings
+    ledger: Ledger
+    fabric: Listener
+    effects: Effects
+    programmed: Callable[[Window, bool, int], None]
+    closed: Callable[[Window, int], None]
+    draining: Callable[[Window, int], None]
+    by_name: dict[str, Unit] = field(default_factory=dict)
+
+    def start(self, now_us: int) -> None:
+        """Nobody knows what the units hold: each is quiet at the latest one fence from now."""
+        for chip in self.system.chip:
+            self.by_name[chip.unit] = Unit(chip, quiet_us=now_us + self._fence_us)
+
+    @property
+    def _fence_us(self) -> int:
+        times = self.system.times
+        return (times.fence_ms + times.drift_margin_ms) * MILLISECOND_US
+
+    def is_settled(self, name: str) -> bool:
+        """Whether it is known what the unit holds: reconciled, or quiet by its fence."""
+        unit = self.by_name.get(name)
+        return unit is None or unit.reconciled or (unit.session is None and unit.quiet_us is None)
+
+    def place(self, home_chip: int | None) -> Unit | None:
+        """The unit for a new window: the home chip's where one is asked for, else the emptiest, ties by number."""
+        units = self.by_name.values()
+        fit = [unit for unit in units if unit.usable and self.ledger.on_unit(unit.name) < unit.window_limit]
+        fit.sort(key=lambda unit: (unit.chip.number != home_chip, self.ledger.on_unit(unit.name), unit.chip.number))
+        return fit[0] if fit else None
+
+    def program(self, window: Window, now_us: int) -> None:
+        """Have the window's context made; `programmed` is called when the unit has answered."""
+        self._call(
+            window,
+            ProgramContext(
+                window_id=window.window_id,
+                lpar=window.lpar,
+                credit_type=window.credit_type,
+                window_credits=MAX_WINDOW_CREDITS,
+                process_id=window.process_id,
+                token=window.token,
+            ),
+            now_us,
+        )
+
+    def close(self, window: Window, now_us: int) -> None:
+        """Have the window's context closed and drained; `closed` is called when that is certain."""
+        unit = self.by_name.get(window.unit)
+        if unit is None or (unit.session is None and unit.quiet_us is None):
+            self.closed(window, now_us)
+            return
+        self._call(window, CloseContext(window_id=window.window_id), now_us)
+
+    def handle(self, event: Event, now_us: int) -> None:
+        """What happened on the fabric link."""
+        match event:
+            case Opened(session):
+                self._opened(session, now_us)
+            case Moved(session, step):
+                self._moved(session, step, now_us)
+            case Closed(session, ending):
+                self._closed(session, ending, now_us)
+            case Called(session, number, UnitReady() as ready):
+                self._ready(session, number, ready)
+            case Answered(_, ProgramContext(window_id=window_id), _, ContextProgrammed(accepted=accepted)):
+                self._programmed(window_id, accepted, now_us)
+            case Answered(_, CloseContext(window_id=window_id), _, ContextClosed()):
+                self._context_closed(window_id, now_us)
+            case Answered(session, ListContexts(), _, Contexts() as contexts):
+                self._reconcile(session, contexts, now_us)
+            case Noticed(_, ContextDraining(window_id=window_id)):
+                window = self.ledger.windows.get(window_id)
+                if window is not None:
+                    self.draining(window, now_us)
+            case Answered(session, request, _, reply):
+                self.effects.note("error", "fabric_refused", unit=session.name, request=request.type, reply=str(reply))
+            case _:
+                pass
+
+    def tick(self, now_us: int) -> None:
+        """Act on units that are certainly quiet by now."""
+        for unit in self.by_name.values():
+            if unit.session is None and unit.quiet_us is not None and now_us >= unit.quiet_us:
+                unit.quiet_us = None
+                self.effects.note("warning", "unit_fenced", unit=unit.name)
+                self._all_contexts_gone(unit, now_us)
+
+    def wake_us(self) -> int | None:
+        return earliest(*(unit.quiet_us for unit in self.by_name.values() if unit.session is None))
+
+    def _call(self, window: Window, request: ProgramContext | CloseContext, now_us: int) -> None:
+        unit = self.by_name.get(window.unit)
+        if unit is not None and unit.session is not None:
+            self.fabric.call(unit.session, request, now_us)
+
+    def _opened(self, session: Session, now_us: int) -> None:
+        unit = self.by_name[session.name]
+        unit.session, unit.endpoints = session, dict(session.endpoints)
+        unit.ready = unit.reconciled = False
+        unit.quiet_us = None
+        self.fabric.call(session, ListContexts(), now_us)
+        self._publish(session, "opened", now_us)
+
+    def _moved(self, session: Session, step: str, now_us: int) -> None:
+        self._publish(session, step, now_us)
+        self.effects.note("warning" if step == "suspected" else "info", f"unit_{step}", unit=session.name)
+
+    def _closed(self, session: Session, ending: Ending, now_us: int) -> None:
+        unit = self.by_name[session.name]
+        self._publish(session, "closed", now_us)
+        self.effects.note("warning", "unit_lost", unit=session.name, ending=str(ending))
+        if unit.session is not session:
+            return
+        unit.session = None
+        unit.ready = unit.reconciled = False
+        unit.quiet_us = now_us if ending is Ending.BYE else session.heard_us + self._fence_us
+
+    def _ready(self, session: Session, number: int, ready: UnitReady) -> None:
+        unit = self.by_name[session.name]
+        unit.window_limit = min(ready.window_limit, self.system.limits.windows_per_unit)
+        unit.ready = True
+        self.fabric.answer(session, number, UnitNoted())
+
+    def _programmed(self, window_id: int, accepted: bool, now_us: int) -> None:
+        window = self.ledger.windows.get(window_id)
+        if window is None or window.phase is not WindowPhase.PROGRAMMING:
+            return
+        self.ledger.move(window, WindowPhase.OPEN if accepted else WindowPhase.RESERVED)
+        self.programmed(window, accepted, now_us)
+
+    def _context_closed(self, window_id: int, now_us: int) -> None:
+        window = self.ledger.windows.get(window_id)
+        if window is not None and window.phase is WindowPhase.CLOSING:
+            self.closed(window, now_us)
+
+    def _all_contexts_gone(self, unit: Unit, now_us: int) -> None:
+        for window in [window for window in self.ledger.windows.values() if window.unit == unit.name]:
+            if window.phase is WindowPhase.CLOSING:
+                self.closed(window, now_us)
+
+    def _reconcile(self, session: Session, contexts: Contexts, now_us: int) -> None:
+        """Close what the ledger does not know or is closing, program what the unit lacks."""
+        unit = self.by_name[session.name]
+        if unit.session is not session:
+            return
+        held = {context.window_id: context for context in contexts.contexts}
+        for window_id, context in held.items():
+            window = self.ledger.windows.get(window_id)
+            wanted = window is not None and window.phase in (WindowPhase.OPEN, WindowPhase.PROGRAMMING)
+            if not wanted or window is None or window.token != context.token:
+                self.fabric.call(session, CloseContext(window_id=window_id), now_us)
+        for window in [window for window in self.ledger.windows.values() if window.unit == unit.name]:
+            if window.phase in (WindowPhase.OPEN, WindowPhase.PROGRAMMING):
+                self.program(window, now_us)
+            elif window.phase is WindowPhase.CLOSING and window.window_id not in held:
+                self.closed(window, now_us)
+        unit.reconciled = True
+        self.effects.note("info", "unit_reconciled", unit=unit.name, contexts=len(held))
+
+    def _publish(self, session: Session, step: str, now_us: int) -> None:
+        self.effects.publish(
+            PeerMoved(at_us=now_us, role=session.role, name=session.name, epoch=session.epoch, step=step)
+        )
