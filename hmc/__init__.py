@@ -1,0 +1,1 @@
+"""The management console: asks the hypervisor for changes and watches what happens."""

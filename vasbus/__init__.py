@@ -1,0 +1,1 @@
+"""vasbus: PowerVM accelerator credits on a message bus."""

@@ -1,0 +1,1 @@
+"""Running a system: the local launcher, the sample system, the container files."""

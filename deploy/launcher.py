@@ -1,0 +1,140 @@
+"""Starts and stops a cluster on this machine: one process for each role, in the background."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.cluster import ClusterError, ClusterFolder
+from deploy.processes import RUNTIME_OPTION, find_processes, stop_processes
+from hmc.connection import Console, ConsoleUnreachable
+from protocol.console_messages import LparStatus, SystemStatus, UnitStatus
+from protocol.system import SystemSettings, parse_system
+
+START_WAIT_S = 20.0
+STOP_GRACE_S = 5.0
+LOG_TAIL_LINES = 5
+
+Progress = Callable[[str], None]
+
+
+def sample_system_path() -> Path:
+    """The sample system that comes with the project."""
+    return Path(__file__).with_name("system.toml")
+
+
+def up(folder: ClusterFolder, system_path: Path, progress: Progress) -> SystemStatus:
+    """Start what is not running and wait until every part is.
+
+    Raises ClusterError with the log of the part that failed, or SettingsError.
+    """
+    with folder.locked():
+        text = _read(system_path)
+        system = parse_system(text, str(system_path))
+        if folder.exists and not find_processes(folder.runtime_folder()):
+            folder.remove(keep_ledger=True)
+        if not folder.exists:
+            folder.create(text)
+        elif folder.system() != system:
+            raise ClusterError(f"a cluster of another system file runs in {folder.path}: `vasbus down` first")
+        _start_missing(folder, system, progress)
+        return _wait_until_running(folder, system, progress)
+
+
+def down(folder: ClusterFolder, progress: Progress, *, keep_ledger: bool) -> int:
+    """Stop everything, partitions first. Returns how many processes were stopped; 0 where nothing ran."""
+    with folder.locked():
+        if not folder.exists:
+            folder.remove(keep_ledger=keep_ledger)
+            return 0
+        stopped = 0
+        for role in ("lpar", "nxunit", "hypervisor"):
+            processes = [process for process in find_processes(folder.runtime_folder()) if process.role == role]
+            for process in stop_processes(processes, STOP_GRACE_S):
+                progress(f"{process.name} did not stop within {STOP_GRACE_S:g} s and was killed")
+            stopped += len(processes)
+        folder.remove(keep_ledger=keep_ledger)
+        return stopped
+
+
+def serve_command(folder: ClusterFolder, role: str, name: str) -> list[str]:
+    """The command line of one process of the cluster."""
+    who = [role] if role == "hypervisor" else [role, name]
+    ledger = ["--ledger", str(folder.ledger_path.absolute())] if role == "hypervisor" else []
+    places = ["--system", str(folder.system_path.absolute()), RUNTIME_OPTION, str(folder.runtime_folder())]
+    return [sys.executable, "-m", "vasbus", "serve", *who, *ledger, *places]
+
+
+def _parts(system: SystemSettings) -> list[tuple[str, str]]:
+    return [
+        ("hypervisor", "hypervisor"),
+        *(("nxunit", chip.unit) for chip in system.chip),
+        *(("lpar", lpar.name) for lpar in system.lpar),
+    ]
+
+
+def _start_missing(folder: ClusterFolder, system: SystemSettings, progress: Progress) -> None:
+    running = {process.name for process in find_processes(folder.runtime_folder())}
+    for role, name in _parts(system):
+        if name in running:
+            continue
+        progress(f"starting {name}")
+        _spawn(serve_command(folder, role, name), folder.log_path(name))
+
+
+def _spawn(command: list[str], log_path: Path) -> None:
+    """Start a process that outlives this one, in a session of its own."""
+    log = (os.POSIX_SPAWN_OPEN, 1, str(log_path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    silence = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    errors = (os.POSIX_SPAWN_DUP2, 1, 2)
+    os.posix_spawn(command[0], command, os.environ, file_actions=[silence, log, errors], setsid=True)
+
+
+def _wait_until_running(folder: ClusterFolder, system: SystemSettings, progress: Progress) -> SystemStatus:
+    deadline = time.monotonic() + START_WAIT_S
+    missing: list[str] = []
+    progress("waiting for every part")
+    with Console(folder.addresses().hmc) as console:
+        while time.monotonic() < deadline:
+            _fail_on_death(folder, system)
+            try:
+                status = console.system(wait_s=1.0)
+            except ConsoleUnreachable:
+                continue
+            missing = _not_running(status)
+            if not missing:
+                return status
+            time.sleep(0.05)
+    names = missing or ["hypervisor"]
+    raise ClusterError(f"not running after {START_WAIT_S:g} s: {', '.join(names)}\n{_log_tail(folder, names[0])}")
+
+
+def _not_running(status: SystemStatus) -> list[str]:
+    parts: list[LparStatus | UnitStatus] = [*status.lpars, *status.units]
+    return [part.name for part in parts if part.state != "running" or not part.endpoints]
+
+
+def _fail_on_death(folder: ClusterFolder, system: SystemSettings) -> None:
+    alive = {process.name for process in find_processes(folder.runtime_folder())}
+    for _, name in _parts(system):
+        if name not in alive:
+            raise ClusterError(f"{name} ended while starting\n{_log_tail(folder, name)}")
+
+
+def _log_tail(folder: ClusterFolder, name: str) -> str:
+    path = folder.log_path(name)
+    try:
+        lines = path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    except OSError:
+        lines = []
+    return "\n".join([f"the end of {path}:", *lines])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClusterError(f"cannot read the system file {path}: {error}") from None

@@ -1,0 +1,193 @@
+"""The console's socket: blocking calls with deadlines over `ConsoleRequests`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+import zmq
+
+from hmc.requests import ConsoleRequests
+from protocol.console_messages import (
+    ChangeProcessors,
+    ConfigurationApplied,
+    ConsoleFailure,
+    HoldChanged,
+    HoldNotifications,
+    QuerySystem,
+    QueryWindows,
+    SetEntitlement,
+    SetQosCredits,
+    SystemStatus,
+    WindowRow,
+    Windows,
+)
+from protocol.dialer import Identity
+from protocol.effects import Dial, Hangup, Send
+from protocol.link import CONSOLE
+from protocol.message import LOCAL_NETWORK, Reply, Request
+from protocol.session_messages import Refused
+from protocol.socket import NodeSocket
+from protocol.wire import Envelope, WireError, decode, encode
+
+ANSWER_WAIT_S = 10.0
+CHANGE_WAIT_S = 30.0
+GRACE_S = 2.0
+"""How much longer than an operation's own wait the console listens for its answer."""
+
+R = TypeVar("R", bound=Reply)
+Watcher = Callable[[str, Envelope], None]
+"""Called with `sent` or `received` and the message, for those who want to see the bus."""
+
+
+class ConsoleUnreachable(Exception):
+    """Nobody answered at the endpoint before the deadline."""
+
+
+class ConsoleRefused(Exception):
+    """The hypervisor refused the request; `failure` has its code, text, numbers and advice."""
+
+    def __init__(self, failure: ConsoleFailure) -> None:
+        advice = f"; {failure.advice}" if failure.advice else ""
+        super().__init__(f"{failure.code}: {failure.text}{advice}")
+        self.failure = failure
+
+
+class Console:
+    """A management console at a hypervisor's hmc endpoint. Not for use by several threads at once."""
+
+    def __init__(self, endpoint: str, network: str = LOCAL_NETWORK, on_message: Watcher | None = None) -> None:
+        self.endpoint = endpoint
+        self.on_message = on_message
+        name = f"hmc-{os.urandom(8).hex()}"
+        identity = Identity("hmc", name, os.urandom(16), network, os.getpid(), {})
+        self._core = ConsoleRequests(endpoint, identity)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket: NodeSocket | None = None
+        self._core.start(_now_us())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say BYE, as far as the connection takes it, and close."""
+        if self._core.established and self._socket is not None:
+            self._core.dialer.say_bye()
+            self._transmit()
+            self._socket.zmq.poll(200)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._context.term()
+
+    def begin(self, request: Request) -> int:
+        """Send a request without waiting; `finish` fetches its answer."""
+        number = self._core.ask(request, _now_us())
+        self._transmit()
+        return number
+
+    def finish(self, number: int, kind: type[R], wait_s: float = ANSWER_WAIT_S) -> R:
+        """Wait for an answer. Raises ConsoleRefused, or ConsoleUnreachable after `wait_s`."""
+        deadline_us = _now_us() + int(wait_s * 1_000_000)
+        while number not in self._core.answers:
+            if self._core.ended is not None:
+                raise ConsoleUnreachable(f"{self.endpoint}: {self._core.ended.expected} ({self._core.ended.came})")
+            if _now_us() >= deadline_us:
+                raise ConsoleUnreachable(
+                    f"{self.endpoint}: no answer within {wait_s:g} s: is the hypervisor running there?"
+                )
+            self._pump(deadline_us)
+        reply = self._core.answers.pop(number)
+        if isinstance(reply, ConsoleFailure):
+            raise ConsoleRefused(reply)
+        if isinstance(reply, Refused):
+            raise ConsoleUnreachable(f"{self.endpoint}: {reply.code}: expected {reply.expected}, came {reply.came}")
+        if not isinstance(reply, kind):
+            raise ConsoleUnreachable(f"{self.endpoint}: expected {kind.__name__}, came {type(reply).__name__}")
+        return reply
+
+    def ask(self, request: Request, kind: type[R], wait_s: float = ANSWER_WAIT_S) -> R:
+        """Send a request and wait for its answer."""
+        return self.finish(self.begin(request), kind, wait_s)
+
+    # What the console can do.
+
+    def system(self, wait_s: float = ANSWER_WAIT_S) -> SystemStatus:
+        """The state of the whole system."""
+        return self.ask(QuerySystem(), SystemStatus, wait_s)
+
+    def windows(self, lpar: str | None = None) -> Iterator[WindowRow]:
+        """The hypervisor's window table, of one partition or of all."""
+        above = 0
+        while True:
+            page = self.ask(QueryWindows(lpar=lpar, above=above), Windows)
+            yield from page.rows
+            if not page.more:
+                return
+            above = page.rows[-1].window_id
+
+    def change_processors(self, lpar: str, cores: int, wait_s: float = CHANGE_WAIT_S) -> ConfigurationApplied:
+        """DLPAR: add or remove dedicated cores; returns when the partition has reconfigured."""
+        request = ChangeProcessors(lpar=lpar, cores=cores, wait_ms=int(wait_s * 1000))
+        return self.ask(request, ConfigurationApplied, wait_s + GRACE_S)
+
+    def set_entitlement(self, lpar: str, hundredths: int, wait_s: float = CHANGE_WAIT_S) -> ConfigurationApplied:
+        """Set a shared partition's entitled capacity in hundredths of a processor."""
+        request = SetEntitlement(lpar=lpar, hundredths=hundredths, wait_ms=int(wait_s * 1000))
+        return self.ask(request, ConfigurationApplied, wait_s + GRACE_S)
+
+    def set_qos_credits(self, lpar: str, credits: int, wait_s: float = CHANGE_WAIT_S) -> ConfigurationApplied:
+        """Set a partition's QoS credits; the partition is told first."""
+        request = SetQosCredits(lpar=lpar, credits=credits, wait_ms=int(wait_s * 1000))
+        return self.ask(request, ConfigurationApplied, wait_s + GRACE_S)
+
+    def hold_notifications(self, lpar: str, hold: bool) -> bool:
+        """Test aid: keep configuration changes from reaching a partition's kernel, or let them through."""
+        return self.ask(HoldNotifications(lpar=lpar, hold=hold), HoldChanged).hold
+
+    def _pump(self, deadline_us: int) -> None:
+        """One wait for the socket, one look at the clock."""
+        self._transmit()
+        wake_us = min(deadline_us, self._core.wake_us() or deadline_us)
+        if self._socket is not None:
+            self._socket.zmq.poll(max(0, min(500, (wake_us - _now_us()) // 1000 + 1)))
+            for _, frames in self._socket.receive():
+                self._receive(frames)
+        self._core.tick(_now_us())
+        self._transmit()
+
+    def _receive(self, frames: list[bytes]) -> None:
+        try:
+            envelope = decode(frames, CONSOLE.down)
+        except WireError as error:
+            raise ConsoleUnreachable(f"{self.endpoint}: not a hypervisor's hmc endpoint: {error}") from None
+        if self.on_message is not None:
+            self.on_message("received", envelope)
+        self._core.receive(envelope, _now_us())
+
+    def _transmit(self) -> None:
+        for transmission in self._core.effects.take().transmissions:
+            match transmission:
+                case Dial(_, endpoint):
+                    if self._socket is not None:
+                        self._socket.close()
+                    self._socket = NodeSocket.dial(self._context, CONSOLE, endpoint)
+                case Send(_, peer, envelope) if self._socket is not None:
+                    if self.on_message is not None:
+                        self.on_message("sent", envelope)
+                    self._socket.send(peer, encode(envelope))
+                case Hangup() if self._socket is not None:
+                    self._socket.close()
+                    self._socket = None
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1000

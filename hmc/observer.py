@@ -1,0 +1,65 @@
+"""A subscriber of the telemetry stream. It may lose messages; `missed` counts them by their numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from protocol.link import TELEMETRY
+from protocol.message import Message
+from protocol.wire import WireError, decode
+
+
+class Observer:
+    """Listens to a hypervisor's telemetry endpoint from now on."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.missed = 0
+        self.last_number: int | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVHWM, TELEMETRY.high_water_mark)
+        self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self._socket.connect(endpoint)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def messages(self, wait_s: float = 0.0) -> Iterator[Message]:
+        """What has arrived, waiting up to `wait_s` for the first."""
+        wait_ms = int(wait_s * 1000)
+        while self._socket.poll(wait_ms):
+            wait_ms = 0
+            try:
+                envelope = decode(self._socket.recv_multipart(zmq.NOBLOCK), TELEMETRY.down)
+            except WireError:
+                self.missed += 1
+                continue
+            if self.last_number is not None:
+                self.missed += max(0, envelope.number - self.last_number - 1)
+            self.last_number = envelope.number
+            yield envelope.body
+
+    def wait_for(self, wanted: Callable[[Message], bool], wait_s: float) -> Message | None:
+        """The first message that fits, or None when `wait_s` is over."""
+        deadline = time.monotonic() + wait_s
+        while (left := deadline - time.monotonic()) > 0:
+            for message in self.messages(left):
+                if wanted(message):
+                    return message
+        return None

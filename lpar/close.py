@@ -1,0 +1,67 @@
+"""Closing a window when the last reference to its file goes: vas_deallocate_window. Source: domain.md 5.4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from protocol.hcall_messages import HDeallocateVasWindow
+
+from lpar.driver import Operation, VasDriver
+from lpar.hcall import HcallReturn
+from lpar.window import Window
+
+
+class CloseStage(Enum):
+    """What a close waits for."""
+
+    LOCK = auto()
+    DEALLOCATE = auto()
+    FINISHED = auto()
+
+
+class CloseWindow(Operation):
+    """One close, without a deadline: the hypervisor is busy until the window's last request has completed.
+
+    A window already closed in the hypervisor is only dropped. If the deallocation fails, the window stays in the list
+    and counted for ever, as in Linux, where release returns early; that is logged.
+    """
+
+    def __init__(self, driver: VasDriver, window: Window, done: Callable[[int], None]) -> None:
+        super().__init__(driver)
+        self.window = window
+        self.pool = driver.pools[window.credit_type]
+        self._done = done
+
+    def start(self, now_us: int) -> None:
+        self.begin()
+        self.lock(CloseStage.LOCK, now_us)
+
+    def granted(self, now_us: int) -> None:
+        if self.window.is_active:
+            request = HDeallocateVasWindow(window_id=self.window.window_id)
+            self.hcall(CloseStage.DEALLOCATE, request, now_us)
+        else:
+            self.pool.nr_close -= 1
+            self._remove(now_us)
+
+    def returned(self, answer: HcallReturn, now_us: int) -> None:
+        if answer.succeeded:
+            self._remove(now_us)
+            return
+        driver = self.driver
+        driver.tally.leaked += 1
+        driver.effects.note("error", "window_leaked", window=self.window.window_id, why=answer.words)
+        self._finish(now_us)
+
+    def _remove(self, now_us: int) -> None:
+        self.pool.remove(self.window)
+        self.driver.tally.released += 1
+        self._finish(now_us)
+        self.driver.room_may_have_grown(self.pool, now_us)
+
+    def _finish(self, now_us: int) -> None:
+        self.stage = CloseStage.FINISHED
+        self.unlock(now_us)
+        self._done(now_us)
+        self.end()

@@ -1,0 +1,166 @@
+"""Calling the hypervisor: one numbered request per hcall, and the driver's busy loop around it. Source: domain.md 1.
+
+H_BUSY: the kernel yields and calls again; here other work gets a millisecond. Long busy: it sleeps for the hint, but
+at least 1 ms and at most 10 ms, because longer sleeps under the mutex starved thousands of openers. Every call is a new request
+with a number of its own: a repeat of an answered number would only bring the old answer back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocol.clock import MILLISECOND_US
+from protocol.codes import BUSY_HINT_MS, Hcall, HcallCode
+from protocol.dialer import Dialer
+from protocol.exchange import BacklogFull
+from protocol.hcall_messages import (
+    Associativity,
+    HAllocateVasWindow,
+    HcallStatus,
+    HDeallocateVasWindow,
+    HHomeNodeAssociativity,
+    HModifyVasWindow,
+    HQueryNxCapabilities,
+    HQueryVasCapabilities,
+    NxFeatureCapabilities,
+    NxOverallCapabilities,
+    VasFeatureCapabilities,
+    VasOverallCapabilities,
+    WindowAllocated,
+)
+from protocol.message import Reply, Request
+from protocol.refusals import RefusalCode
+from protocol.session_messages import Refused
+
+from lpar.alarms import Alarm, Alarms
+from lpar.statistics import Tally
+
+BUSY_WAIT_LEAST_MS = 1
+BUSY_WAIT_MOST_MS = 10
+
+HcallReply = (
+    Associativity
+    | WindowAllocated
+    | HcallStatus
+    | VasOverallCapabilities
+    | VasFeatureCapabilities
+    | NxOverallCapabilities
+    | NxFeatureCapabilities
+)
+
+BUSY_LOOPED = (HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow)
+"""The hcalls that the driver wraps in its busy loop; queries never return busy."""
+
+REPLIES: dict[type[Request], tuple[Hcall, tuple[type[Reply], ...]]] = {
+    HHomeNodeAssociativity: (Hcall.H_HOME_NODE_ASSOCIATIVITY, (Associativity,)),
+    HAllocateVasWindow: (Hcall.H_ALLOCATE_VAS_WINDOW, (WindowAllocated,)),
+    HModifyVasWindow: (Hcall.H_MODIFY_VAS_WINDOW, (HcallStatus,)),
+    HDeallocateVasWindow: (Hcall.H_DEALLOCATE_VAS_WINDOW, (HcallStatus,)),
+    HQueryVasCapabilities: (Hcall.H_QUERY_VAS_CAPABILITIES, (VasOverallCapabilities, VasFeatureCapabilities)),
+    HQueryNxCapabilities: (Hcall.H_QUERY_NX_CAPABILITIES, (NxOverallCapabilities, NxFeatureCapabilities)),
+}
+"""The hcall that a request is, and what may answer it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HcallReturn:
+    """How an hcall ended. `code` is None where the answer was no return of that hcall; `reply` then is None too."""
+
+    hcall: Hcall
+    code: HcallCode | None
+    reply: HcallReply | None
+    refusal: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.code is HcallCode.H_SUCCESS
+
+    @property
+    def words(self) -> str:
+        """The outcome for a log line or an error text."""
+        return f"{self.hcall.name}: {self.refusal if self.code is None else self.code.name}"
+
+
+class HcallWaiter(Protocol):
+    """An operation that waits for an hcall."""
+
+    def returned(self, answer: HcallReturn, now_us: int) -> None:
+        """The hcall is over. A busy code comes only after `give_up`, or from a query."""
+
+
+@dataclass(slots=True, eq=False)
+class HcallInFlight:
+    """An hcall that has not ended: on the wire, or between two rounds of the busy loop (`alarm` is set)."""
+
+    request: Request
+    waiter: HcallWaiter
+    alarm: Alarm | None = None
+    given_up: bool = False
+
+
+class Hypercalls:
+    """The partition's hcalls in flight on its session with the hypervisor."""
+
+    def __init__(self, dialer: Dialer, alarms: Alarms, tally: Tally) -> None:
+        self.dialer = dialer
+        self.alarms = alarms
+        self.tally = tally
+        self._on_wire: dict[int, HcallInFlight] = {}
+
+    def issue(self, request: Request, waiter: HcallWaiter, now_us: int) -> HcallInFlight:
+        """Make an hcall; `waiter.returned` is called later, never from here."""
+        call = HcallInFlight(request, waiter)
+        self._put_on_wire(call, now_us)
+        return call
+
+    def give_up(self, call: HcallInFlight) -> bool:
+        """Leave the busy loop. True: the hcall is not on the wire and nothing will come of it.
+
+        False: its return is still to come, whatever it is, because it may have taken effect.
+        """
+        call.given_up = True
+        if call.alarm is None:
+            return False
+        self.alarms.cancel(call.alarm)
+        return True
+
+    def answered(self, number: int, reply: Reply | Refused, now_us: int) -> None:
+        """The answer to a request came."""
+        call = self._on_wire.pop(number, None)
+        if call is None:
+            return
+        answer = self._read(call.request, reply)
+        if answer.code is not None:
+            self.tally.hcalls[answer.code] += 1
+        loops = isinstance(call.request, BUSY_LOOPED) and not call.given_up
+        if answer.code is not None and answer.code.is_busy and loops:
+            hint_ms = BUSY_HINT_MS[answer.code]
+            self._again_later(call, max(BUSY_WAIT_LEAST_MS, min(hint_ms, BUSY_WAIT_MOST_MS)), now_us)
+        else:
+            call.waiter.returned(answer, now_us)
+
+    def _put_on_wire(self, call: HcallInFlight, now_us: int) -> None:
+        call.alarm = None
+        try:
+            number = self.dialer.call(self.dialer.session, call.request, now_us)
+        except BacklogFull:
+            self._again_later(call, BUSY_WAIT_MOST_MS, now_us)
+        else:
+            self._on_wire[number] = call
+
+    def _again_later(self, call: HcallInFlight, wait_ms: int, now_us: int) -> None:
+        def again(moment_us: int) -> None:
+            self._put_on_wire(call, moment_us)
+
+        call.alarm = self.alarms.set(now_us + wait_ms * MILLISECOND_US, again)
+
+    @staticmethod
+    def _read(request: Request, reply: Reply | Refused) -> HcallReturn:
+        """Check that an answer is one that this hcall can have: what came from outside is not trusted."""
+        hcall, expected = REPLIES[type(request)]
+        if isinstance(reply, Refused):
+            return HcallReturn(hcall, None, None, f"{reply.code}: expected {reply.expected}, came {reply.came}")
+        if not isinstance(reply, expected) or not isinstance(reply, HcallReply):
+            return HcallReturn(hcall, None, None, f"{RefusalCode.UNKNOWN_TYPE}: answered by {reply.type}")
+        return HcallReturn(hcall, reply.code, reply)

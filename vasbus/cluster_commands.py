@@ -1,0 +1,179 @@
+"""`vasbus up`, `down`, `status`, `credits`, `windows`, `logs`: a cluster and what one sees of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cluster import ClusterError, ClusterFolder
+from deploy.launcher import down as stop_cluster
+from deploy.launcher import sample_system_path
+from deploy.launcher import up as start_cluster
+from protocol.codes import CreditType
+from protocol.console_messages import LparStatus
+from vasbus.output import errors, out, print_json, table
+from vasbus.survey import KernelCounters, Survey, as_json, pool, survey
+from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
+
+LOG_POLL_S = 0.2
+CREDIT_HEADINGS = ("lpar", "state", "processors", "type", "total", "used", "available", "target", "in use")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (up, down, status, credits, windows, logs):
+        app.command()(command)
+
+
+def up(
+    system: Annotated[
+        Path | None, typer.Option("-f", "--file", help="The system file; without it the sample system.")
+    ] = None,
+    folder: Dir = DEFAULT_DIR,
+    as_json_: AsJson = False,
+) -> None:
+    """Start a cluster on this machine in the background. Safe to repeat: it starts what is missing."""
+    path = system or sample_system_path()
+    with errors.status("starting") as spinner:
+        started = start_cluster(ClusterFolder(folder), path, lambda text: spinner.update(text))
+    if as_json_:
+        status(folder, "", True)
+        return
+    out.print(
+        f"{started.system}: hypervisor, {len(started.units)} NX units and {len(started.lpars)} partitions are running "
+        f"(state in {folder})",
+        highlight=False,
+    )
+
+
+def down(
+    folder: Dir = DEFAULT_DIR,
+    keep_ledger: Annotated[
+        bool, typer.Option("--keep-ledger", help="Keep the ledger: the next `up` goes on with its processors.")
+    ] = False,
+    as_json_: AsJson = False,
+) -> None:
+    """Stop the cluster: no process and no socket stays behind, also after a crash."""
+    stopped = stop_cluster(
+        ClusterFolder(folder), lambda text: errors.print(text, highlight=False), keep_ledger=keep_ledger
+    )
+    if as_json_:
+        print_json({"stopped": stopped})
+    else:
+        out.print(f"stopped {stopped} processes" if stopped else "nothing was running", highlight=False)
+
+
+def status(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -> None:
+    """Partitions, NX units and processes of a cluster."""
+    with console(folder, hmc) as connection:
+        found = survey(connection)
+    if as_json_:
+        print_json(as_json(found))
+        return
+    system = found.system
+    recovering = ", recovering" if system.recovering else ""
+    out.print(
+        f"{system.system}: hypervisor pid {system.pid} at {found.hmc}{recovering}; "
+        f"{system.hundredths_free / 100:g} of {system.cores_total} cores and {system.qos_free} of {system.qos_total} "
+        "QoS credits free",
+        highlight=False,
+    )
+    units = [(unit.name, unit.chip, unit.state, unit.windows, unit.pid) for unit in system.units]
+    out.print(table("", ("NX unit", "chip", "state", "windows", "pid"), units))
+    out.print(_credit_table(found))
+
+
+def credits(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -> None:
+    """Credits of every partition: the kernel's counters and the hypervisor's ledger."""
+    with console(folder, hmc) as connection:
+        found = survey(connection)
+    if as_json_:
+        print_json(as_json(found)["lpars"])
+    else:
+        out.print(_credit_table(found))
+
+
+def windows(
+    name: Annotated[str | None, typer.Argument(metavar="[LPAR]", help="Only this partition's.")] = None,
+    folder: Dir = DEFAULT_DIR,
+    hmc: Hmc = "",
+    as_json_: AsJson = False,
+) -> None:
+    """The hypervisor's window table: every window that costs a credit."""
+    with console(folder, hmc) as connection:
+        known = [lpar.name for lpar in connection.system().lpars]
+        if name is not None and name not in known:
+            raise ClusterError(f"the system has no partition {name!r}; it has {', '.join(known)}")
+        rows = list(connection.windows(name))
+    if as_json_:
+        print_json([{**row.model_dump(mode="json"), "credit_type": row.credit_type.name.lower()} for row in rows])
+        return
+    cells = [
+        (row.window_id, row.lpar, row.credit_type.name.lower(), row.unit, row.state, row.status.name, row.process_id)
+        for row in rows
+    ]
+    out.print(table("", ("window", "lpar", "type", "unit", "state", "status", "pid"), cells))
+    out.print(f"{len(rows)} windows", highlight=False)
+
+
+def logs(
+    name: Annotated[str | None, typer.Argument(help="hypervisor, a partition or an NX unit.")] = None,
+    folder: Dir = DEFAULT_DIR,
+    follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on as lines come.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Lines from the end of each log.")] = 20,
+    as_json_: AsJson = False,
+) -> None:
+    """The logs of the cluster's processes."""
+    paths = sorted((folder / "logs").glob("*.log"))
+    if name is not None:
+        paths = [path for path in paths if path.stem == name]
+    if not paths:
+        raise ClusterError(f"no log {'of ' + repr(name) + ' ' if name else ''}in {folder / 'logs'}")
+    positions = {path: path.stat().st_size for path in paths}
+    tails = {path.stem: path.read_text(errors="replace").splitlines()[-lines:] if lines else [] for path in paths}
+    if as_json_:
+        print_json(tails)
+        return
+    for stem, tail in tails.items():
+        for line in tail:
+            out.print(f"{stem:12} {line}", highlight=False, markup=False)
+    while follow:
+        for stem, line in _new_lines(positions):
+            out.print(f"{stem:12} {line}", highlight=False, markup=False)
+        time.sleep(LOG_POLL_S)
+
+
+def _new_lines(positions: dict[Path, int]) -> Iterator[tuple[str, str]]:
+    for path, position in positions.items():
+        with path.open(errors="replace") as file:
+            file.seek(position)
+            text = file.read()
+            positions[path] = file.tell()
+        yield from ((path.stem, line) for line in text.splitlines())
+
+
+def _credit_table(found: Survey) -> object:
+    rows = []
+    for lpar in found.system.lpars:
+        counters = found.kernels[lpar.name]
+        for credit_type in (CreditType.DEFAULT, CreditType.QOS):
+            rows.append(_credit_row(lpar, counters, credit_type))
+    return table("", CREDIT_HEADINGS, rows)
+
+
+def _credit_row(lpar: LparStatus, counters: KernelCounters | None, credit_type: CreditType) -> tuple[str | int, ...]:
+    processors = f"{lpar.cores} cores" if lpar.mode == "dedicated" else f"{lpar.hundredths / 100:.2f} shared"
+    target, in_use = pool(lpar, credit_type)
+    total: int | str = "-"
+    used: int | str = "-"
+    available: int | str = "-"
+    if counters is not None:
+        is_default = credit_type is CreditType.DEFAULT
+        total = counters.default_total if is_default else counters.qos_total
+        used = counters.default_used if is_default else counters.qos_used
+        available = total - used
+    return (lpar.name, lpar.state, processors, credit_type.name.lower(), total, used, available, target, in_use)

@@ -1,0 +1,55 @@
+"""The `vasbus` command. Exit codes are those of protocol.codes.ExitCode, on every subcommand."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+import zmq
+
+from deploy.cluster import ClusterError
+from hmc.connection import ConsoleRefused, ConsoleUnreachable
+from protocol.codes import ExitCode
+from protocol.system import SettingsError
+from vasbus import cluster_commands, demo_command, hmc_commands, lpar_commands, serve_commands
+from vasbus.output import errors
+
+EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
+
+app = typer.Typer(
+    name="vasbus",
+    help="PowerVM accelerator credits (VAS windows, NX gzip) as real processes on a message bus.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+cluster_commands.register(app)
+demo_command.register(app)
+app.add_typer(serve_commands.app, name="serve")
+app.add_typer(hmc_commands.app, name="hmc")
+app.add_typer(lpar_commands.app, name="lpar")
+
+
+def main() -> None:
+    """Run the command; every foreseen failure is one line on standard error and its exit code."""
+    try:
+        app()
+    except SettingsError as error:
+        fail(ExitCode.SETTINGS, str(error))
+    except (ClusterError, ConsoleRefused) as error:
+        fail(ExitCode.FAILED, str(error))
+    except (ConsoleUnreachable, TimeoutError) as error:
+        fail(ExitCode.UNREACHABLE, str(error))
+    except zmq.ZMQError as error:
+        fail(ExitCode.ADDRESS_IN_USE if error.errno == zmq.EADDRINUSE else ExitCode.FAILED, f"socket: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        fail(ExitCode.FAILED, str(error))
+
+
+def fail(code: ExitCode, text: str) -> None:
+    """Say why and end."""
+    errors.print(f"vasbus: {text}", style="red", highlight=False, markup=False)
+    sys.exit(int(code))

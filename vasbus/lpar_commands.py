@@ -1,0 +1,61 @@
+"""`vasbus lpar`: on a partition."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cluster import ClusterError
+from lpar.client import Lpar
+from protocol.message import LOCAL_NETWORK
+from vasbus.output import out, print_json
+from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
+
+app = typer.Typer(help="Files of a partition: sysfs, procfs.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="LPAR", help="A partition.")]
+FilePath = Annotated[str, typer.Argument(metavar="PATH", help="A path inside the partition.")]
+
+
+@app.command()
+def cat(name: Name, path: FilePath, folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json: AsJson = False) -> None:
+    """Print a file of the partition."""
+    with _partition(folder, hmc, name) as partition:
+        text = partition.read(path)
+    if as_json:
+        print_json({"lpar": name, "path": path, "text": text})
+    else:
+        sys.stdout.write(text)
+
+
+@app.command()
+def write(
+    name: Name,
+    path: FilePath,
+    text: Annotated[str, typer.Argument(help="What to write.")],
+    folder: Dir = DEFAULT_DIR,
+    hmc: Hmc = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a file of the partition."""
+    with _partition(folder, hmc, name) as partition:
+        partition.write(path, text)
+    if as_json:
+        print_json({"lpar": name, "path": path, "written": len(text)})
+    else:
+        out.print(f"{name}: wrote {len(text)} characters to {path}", highlight=False)
+
+
+def _partition(folder: Path, hmc: str, name: str) -> Lpar:
+    """A process on the named partition. Raises ClusterError where it is unknown or not running."""
+    with console(folder, hmc) as connection:
+        lpars = {lpar.name: lpar for lpar in connection.system().lpars}
+    if name not in lpars:
+        raise ClusterError(f"the system has no partition {name!r}; it has {', '.join(lpars)}")
+    endpoint = lpars[name].endpoints.get(LOCAL_NETWORK)
+    if endpoint is None:
+        raise ClusterError(f"{name} is {lpars[name].state}: start it first")
+    return Lpar(endpoint)

@@ -1,0 +1,117 @@
+"""The state of a system for `status`, `credits` and `windows`: the hypervisor's view beside each kernel's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hmc.connection import Console
+from lpar.client import Lpar
+from protocol.codes import CreditType
+from protocol.console_messages import LparStatus, SystemStatus
+from protocol.message import LOCAL_NETWORK
+
+SYSFS_ROOT = "/sys/devices/virtual/misc/vas/vas0/gzip"
+DIRECTORIES = {CreditType.DEFAULT: "default_capabilities", CreditType.QOS: "qos_capabilities"}
+KERNEL_WAIT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCounters:
+    """The four counters of a partition's sysfs tree. `used` counts closed windows too."""
+
+    default_total: int
+    default_used: int
+    qos_total: int
+    qos_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """`kernels` has None for a partition that does not answer; `hmc` is where the hypervisor was asked."""
+
+    hmc: str
+    network: str
+    system: SystemStatus
+    kernels: dict[str, KernelCounters | None]
+
+
+def survey(console: Console, network: str = LOCAL_NETWORK) -> Survey:
+    """Ask the hypervisor, then every running partition. Raises ConsoleUnreachable."""
+    system = console.system()
+    kernels = {lpar.name: read_counters(lpar, network) for lpar in system.lpars}
+    return Survey(console.endpoint, network, system, kernels)
+
+
+def read_counters(lpar: LparStatus, network: str = LOCAL_NETWORK) -> KernelCounters | None:
+    """The counters that the partition's own kernel shows; None where it is not running or does not answer."""
+    endpoint = lpar.endpoints.get(network)
+    if endpoint is None or lpar.state == "not_activated":
+        return None
+    try:
+        with Lpar(endpoint, network=network, timeout=KERNEL_WAIT_S) as partition:
+            values = {
+                (credit_type, file): int(partition.read(f"{SYSFS_ROOT}/{folder}/{file}"))
+                for credit_type, folder in DIRECTORIES.items()
+                for file in ("nr_total_credits", "nr_used_credits")
+            }
+    except (OSError, TimeoutError):
+        return None
+    return KernelCounters(
+        values[CreditType.DEFAULT, "nr_total_credits"],
+        values[CreditType.DEFAULT, "nr_used_credits"],
+        values[CreditType.QOS, "nr_total_credits"],
+        values[CreditType.QOS, "nr_used_credits"],
+    )
+
+
+def pool(lpar: LparStatus, credit_type: CreditType) -> tuple[int, int]:
+    """The hypervisor's target and in-use count of one pool."""
+    found = next(pool for pool in lpar.pools if pool.credit_type is credit_type)
+    return found.target, found.in_use
+
+
+def as_json(found: Survey) -> dict[str, object]:
+    """The document of `vasbus status --json`."""
+    system = found.system
+    return {
+        "system": system.system,
+        "hypervisor": {"pid": system.pid, "hmc": found.hmc, "recovering": system.recovering},
+        "cores_total": system.cores_total,
+        "hundredths_free": system.hundredths_free,
+        "qos_credits": {"total": system.qos_total, "free": system.qos_free},
+        "lpars": {lpar.name: _lpar_json(lpar, found) for lpar in system.lpars},
+        "nxunits": {
+            unit.name: {
+                "paste": unit.endpoints.get(found.network),
+                "state": unit.state,
+                "pid": unit.pid,
+                "chip": unit.chip,
+                "windows": unit.windows,
+            }
+            for unit in system.units
+        },
+    }
+
+
+def _lpar_json(lpar: LparStatus, found: Survey) -> dict[str, object]:
+    counters = found.kernels[lpar.name]
+    default_target, default_in_use = pool(lpar, CreditType.DEFAULT)
+    qos_target, qos_in_use = pool(lpar, CreditType.QOS)
+    return {
+        "device": lpar.endpoints.get(found.network),
+        "state": lpar.state if counters is not None or lpar.state != "running" else "unreachable",
+        "pid": lpar.pid,
+        "epoch": lpar.epoch,
+        "mode": lpar.mode,
+        "cores": lpar.cores,
+        "hundredths": lpar.hundredths,
+        "home_chip": lpar.home_chip,
+        "default_total_credits": counters.default_total if counters else None,
+        "default_used_credits": counters.default_used if counters else None,
+        "qos_total_credits": counters.qos_total if counters else None,
+        "qos_used_credits": counters.qos_used if counters else None,
+        "default_target": default_target,
+        "default_in_use": default_in_use,
+        "qos_target": qos_target,
+        "qos_in_use": qos_in_use,
+    }
