@@ -45,6 +45,7 @@ class Console:
     hcall_link: Listener
     link: Listener
     pid: int
+    telemetry: dict[str, str]
 
     def handle(self, call: Called, recovering: bool, now_us: int) -> None:
         """Carry out one request of the console."""
@@ -83,6 +84,7 @@ class Console:
             lpars=tuple(self._lpar(partition) for partition in self.ledger.partitions.values()),
             units=tuple(self._unit(unit) for unit in self.units.by_name.values()),
             telemetry_sequence=self.ledger.effects.publication,
+            telemetry=self.telemetry,
         )
 
     def _change(self, call: Called, lpar: str, kind: ConfigurationKind, amount: int, wait_ms: int, now_us: int) -> None:

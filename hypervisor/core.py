@@ -30,7 +30,14 @@ RECOVERY_RETRY_MS = 50
 class HypervisorCore:
     """Built from the system file and the rows that an earlier process stored (none at first)."""
 
-    def __init__(self, system: SystemSettings, rows: list[Row], entropy: Callable[[int], bytes], pid: int = 0) -> None:
+    def __init__(
+        self,
+        system: SystemSettings,
+        rows: list[Row],
+        entropy: Callable[[int], bytes],
+        pid: int = 0,
+        telemetry: dict[str, str] | None = None,
+    ) -> None:
         times = system.times
         sessions = system.limits.sessions
         self.system = system
@@ -59,7 +66,9 @@ class HypervisorCore:
         )  # fmt: skip
         self.hcalls.units = self.units
         self.configurations = Configurations(self.ledger, self.hcall, self.effects, lambda *_: None)
-        self.console = Console(self.ledger, self.units, self.hcalls, self.configurations, self.hcall, self.hmc, pid)
+        self.console = Console(
+            self.ledger, self.units, self.hcalls, self.configurations, self.hcall, self.hmc, pid, telemetry or {}
+        )
         self.configurations.finished = self.console.finished
         self._to_settle: set[str] = set()
 

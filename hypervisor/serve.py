@@ -17,7 +17,8 @@ def serve(system: SystemSettings, addresses: Addresses, ledger_path: Path) -> Ex
     """Run until stopped. Raises zmq.ZMQError where a socket cannot be bound."""
     try:
         store = LedgerStore(ledger_path)
-        core = HypervisorCore(system, store.load(), os.urandom, os.getpid())
+        telemetry = {addresses.network: addresses.telemetry}
+        core = HypervisorCore(system, store.load(), os.urandom, os.getpid(), telemetry)
     except StoreError as error:
         return Exit(ExitCode.STORE, str(error))
     listen = {"hcall": addresses.hcall, "fabric": addresses.fabric, "hmc": addresses.hmc}

@@ -93,8 +93,9 @@ class MigrationEvent(Operation):
 
     def _await_opens(self, now_us: int) -> None:
         """Opens under way are in no list yet: they see the flag and undo themselves, for which they need the mutex."""
+        in_progress = self.pool.progress
         self.unlock(now_us)
-        if self.pool.progress:
+        if in_progress:
             self.stage = MigrationStage.SLEEP
             self.driver.alarms.set(now_us + OPENS_IN_PROGRESS_WAIT_US, self._awake)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import cast
 
 from isal import isal_zlib
 
@@ -10,6 +11,8 @@ RAW = -isal_zlib.MAX_WBITS
 DYNAMIC_LEVEL = 2
 """ISA-L's level for dynamic tables: level 3 costs twice the time for 5 % less output, level 1 saves nothing."""
 MEMORY_LEVEL = 9
+IsalError = cast("type[Exception]", isal_zlib.error)
+"""What ISA-L's functions raise; the package's own type stub calls it an instance."""
 
 
 class BlockType(IntEnum):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from isal import isal_zlib
 
-from nxunit.deflate import BlockType, deflate
+from nxunit.deflate import BlockType, IsalError, deflate
 from nxunit.inflate import BadData, Inflated, InflateState, inflate, resume_inflate
 from nxunit.job import Job, Outcome, Suspended, terminated
 from protocol.codes import CompletionCode, CompletionExtension, FunctionCode
@@ -64,7 +64,7 @@ class Engine:
             if function is FunctionCode.WRAP:
                 return _completed(crb, _wrap(job, limit_bytes))
             return _decompress(job, limit_bytes)
-        except (MemoryError, isal_zlib.error):
+        except (MemoryError, IsalError):
             return terminated(crb, CompletionCode.HARDWARE)
 
     def _limit(self, job: Job) -> int:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from isal import isal_zlib
 
+from nxunit.deflate import IsalError
 from protocol.codes import CompletionCode
 
 RAW = -zlib.MAX_WBITS
@@ -97,7 +98,7 @@ def _inflate_whole(source: bytes | memoryview, history: bytes | memoryview, limi
     machine = isal_zlib.decompressobj(RAW, history) if history else isal_zlib.decompressobj(RAW)
     try:
         target = machine.decompress(source, limit_bytes + 1)
-    except isal_zlib.error:
+    except IsalError:
         return None
     if not machine.eof or len(target) > limit_bytes:
         return None

@@ -149,6 +149,7 @@ class KernelReason(ExplainedName):
     NOT_WRITABLE = "not_writable", "EACCES: the file can only be read"
     BAD_NUMBER = "bad_number", "EINVAL: not a number that the file takes"
     RECONFIGURE = "reconfigure", "EINVAL: the new total could not be applied"
+    NO_DEVICE = "no_device", "ENODEV: the partition has no accelerator device, or it is shutting down"
     DEAD = "dead", "ENODEV: the partition was restarted, this descriptor is gone"
 
 

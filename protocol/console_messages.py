@@ -147,6 +147,7 @@ class SystemStatus(Reply):
     lpars: tuple[LparStatus, ...]
     units: tuple[UnitStatus, ...]
     telemetry_sequence: U64
+    telemetry: Endpoints = Field(default_factory=dict)
 
 
 class QueryWindows(Request):

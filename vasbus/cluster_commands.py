@@ -157,11 +157,11 @@ def _new_lines(positions: dict[Path, int]) -> Iterator[tuple[str, str]]:
 
 
 def _credit_table(found: Survey) -> object:
-    rows = []
-    for lpar in found.system.lpars:
-        counters = found.kernels[lpar.name]
-        for credit_type in (CreditType.DEFAULT, CreditType.QOS):
-            rows.append(_credit_row(lpar, counters, credit_type))
+    rows = [
+        _credit_row(lpar, found.kernels[lpar.name], credit_type)
+        for lpar in found.system.lpars
+        for credit_type in (CreditType.DEFAULT, CreditType.QOS)
+    ]
     return table("", CREDIT_HEADINGS, rows)
 
 

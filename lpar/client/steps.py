@@ -17,8 +17,8 @@ from protocol.message import PasteAddress, Reply
 from protocol.message import Request as Message
 
 if TYPE_CHECKING:
-    from lpar.client.core import Task
     from lpar.client.pastes import PendingPaste
+    from lpar.client.tasks import Task
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Reply)

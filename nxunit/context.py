@@ -1,0 +1,99 @@
+"""VAS window contexts: what the hypervisor has programmed, and where each window's pastes stand. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nxunit.fifo import AcceptedPaste
+from nxunit.resume import WindowKey
+from protocol.codes import CreditType
+from protocol.fabric_messages import ContextSummary, ProgramContext
+from protocol.session import Session
+
+NO_NUMBER = -1
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """One send window. `jobs` counts its requests queued or running, `credits_taken` those that hold a window credit.
+
+    Of its pastes only the last number is kept: `pending` is that paste until it completes.
+    """
+
+    window_id: int
+    lpar: str
+    credit_type: CreditType
+    window_credits: int
+    process_id: int
+    token: bytes
+    jobs: int = 0
+    credits_taken: int = 0
+    last_number: int = NO_NUMBER
+    pending: AcceptedPaste | None = None
+    bytes_processed: int = 0
+    closing: bool = False
+    closers: list[tuple[Session, int]] = field(default_factory=list)
+
+    @property
+    def key(self) -> WindowKey:
+        return self.window_id, self.token
+
+    @property
+    def has_window_credit(self) -> bool:
+        return self.credits_taken < self.window_credits
+
+    def is_programmed_as(self, wanted: ProgramContext) -> bool:
+        mine = (self.lpar, self.credit_type, self.window_credits, self.process_id, self.token)
+        theirs = (wanted.lpar, wanted.credit_type, wanted.window_credits, wanted.process_id, wanted.token)
+        return mine == theirs
+
+    def summary(self) -> ContextSummary:
+        return ContextSummary(window_id=self.window_id, token=self.token, process_id=self.process_id)
+
+
+class ContextTable:
+    """The contexts of a unit by window id, at most `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._contexts: dict[int, Context] = {}
+
+    def __len__(self) -> int:
+        return len(self._contexts)
+
+    def __iter__(self) -> Iterator[Context]:
+        return iter(self._contexts.values())
+
+    def find(self, window_id: int) -> Context | None:
+        return self._contexts.get(window_id)
+
+    def program(self, wanted: ProgramContext) -> bool:
+        """Create a context, or replace one that has no requests queued or running.
+
+        With the token it has already, a context keeps where its pastes stand. False, and nothing changed: the table
+        is full, the context is closing, or its requests forbid the change (as H_STATE of H_MODIFY_VAS_WINDOW).
+        """
+        context = self._contexts.get(wanted.window_id)
+        if context is None and len(self._contexts) >= self.limit:
+            return False
+        if context is not None:
+            if context.closing or (context.jobs and not context.is_programmed_as(wanted)):
+                return False
+            if context.token == wanted.token:
+                context.lpar, context.credit_type = wanted.lpar, wanted.credit_type
+                context.window_credits, context.process_id = wanted.window_credits, wanted.process_id
+                return True
+        self._contexts[wanted.window_id] = Context(
+            wanted.window_id, wanted.lpar, wanted.credit_type, wanted.window_credits, wanted.process_id, wanted.token
+        )
+        return True
+
+    def remove(self, context: Context) -> None:
+        del self._contexts[context.window_id]
+
+    def clear(self) -> int:
+        """Drop every context; returns how many there were."""
+        dropped = len(self._contexts)
+        self._contexts.clear()
+        return dropped
