@@ -1,4 +1,4 @@
-"""Start-up of the driver: pseries_vas_init, and the NX driver's query of the accelerator's limits. Source: domain.md 2.1."""
+"""Start-up: pseries_vas_init, and the NX driver's query of the accelerator's limits. Source: domain.md 2.1."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
+from lpar.driver import Operation, VasDriver
+from lpar.hcall import HcallReturn
+from lpar.pool import FEATURE
+from lpar.sysfs import FileTree, add_nx_capabilities, add_vas_capabilities
+from lpar.window import WINDOW_CREDITS
 from protocol.codes import (
     NX_FEATURE_GZIP,
     USER_MODE_COPY_PASTE,
@@ -24,12 +29,6 @@ from protocol.hcall_messages import (
     VasFeatureCapabilities,
     VasOverallCapabilities,
 )
-
-from lpar.driver import Operation, VasDriver
-from lpar.hcall import HcallReturn
-from lpar.pool import FEATURE
-from lpar.sysfs import FileTree, add_nx_capabilities, add_vas_capabilities
-from lpar.window import WINDOW_CREDITS
 
 FEATURE_BITS = ((CreditType.QOS, VAS_FEATURE_QOS), (CreditType.DEFAULT, VAS_FEATURE_DEFAULT))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from protocol.hcall_messages import HDeallocateVasWindow
-
 from lpar.driver import Operation, VasDriver
 from lpar.hcall import HcallReturn
 from lpar.window import Window
+from protocol.hcall_messages import HDeallocateVasWindow
 
 
 class CloseStage(Enum):

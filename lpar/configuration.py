@@ -1,23 +1,22 @@
 """Following the partition's configuration: ask what has changed, apply it once, report. Source: design.md, "Wire".
 
-A notice or a beat's generation only wakes this up. What is to be done comes from QueryConfiguration, one generation after the
-other, and the hypervisor sends the next only after `Reconfigured` for this one.
+A notice or a beat's generation only wakes this up. What is to be done comes from QueryConfiguration, one generation
+after the other, and the hypervisor sends the next only after `Reconfigured` for this one.
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
 
+from lpar.alarms import Alarms
+from lpar.drmgr import Drmgr
+from lpar.walk import Reconfiguration
 from protocol.clock import MILLISECOND_US
 from protocol.dialer import Dialer
 from protocol.exchange import BacklogFull
 from protocol.hcall_messages import Configuration, ConfigurationChange, Noted, QueryConfiguration, Reconfigured
 from protocol.message import Reply, Request
 from protocol.session_messages import Refused
-
-from lpar.alarms import Alarms
-from lpar.drmgr import Drmgr
-from lpar.reconfigure import Reconfiguration
 
 CALL_AGAIN_US = 10 * MILLISECOND_US
 

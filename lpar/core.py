@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lpar.kernel import Kernel
+from lpar.migration import MigrationAction
+from lpar.statistics import KernelStatistics
 from protocol.clock import MILLISECOND_US, earliest
 from protocol.codes import ExitCode
 from protocol.dialer import Dialer, Identity
@@ -20,14 +23,10 @@ from protocol.session import (
     Event,
     Noticed,
     Opened,
-)  # fmt: skip
+)
 from protocol.session_messages import ByeDone, Hello, Refused
 from protocol.system import LparSettings, SystemSettings
 from protocol.wire import Envelope, refuse
-
-from lpar.kernel import Kernel
-from lpar.migration import MigrationAction
-from lpar.statistics import KernelStatistics
 
 HCALL = "hcall"
 DEVICE = "device"
@@ -55,9 +54,7 @@ class LparCore:
         self.deadline_us = times.kernel_deadline_ms * MILLISECOND_US
         hcall_terms = times.terms(times.lpar_lease_ms, by_beats=True)
         self.dialer = Dialer(HCALL, hcall_endpoint, identity, hcall_terms, self.effects)
-        device_terms = times.terms(
-            times.client_lease_ms, by_beats=False, session_limit=system.limits.sessions
-        )  # fmt: skip
+        device_terms = times.terms(times.client_lease_ms, by_beats=False, session_limit=system.limits.sessions)
         self.listener = Listener(DEVICE, device_terms, self.effects, entropy, admit=self._admit)
         self.stop_due_us: int | None = None
         self.bye_said = False
@@ -89,9 +86,7 @@ class LparCore:
             self._wind_up(self.stop_due_us, now_us)
 
     def wake_us(self) -> int | None:
-        return earliest(
-            self.kernel.alarms.wake_us(), self.dialer.wake_us(), self.listener.wake_us(), self.stop_due_us
-        )  # fmt: skip
+        return earliest(self.kernel.alarms.wake_us(), self.dialer.wake_us(), self.listener.wake_us(), self.stop_due_us)
 
     def stop(self, now_us: int) -> None:
         """Refuse opens, close every window through the driver, take leave of the hypervisor, then exit.
@@ -141,7 +136,7 @@ class LparCore:
                 self._ended(event.refusal, now_us)
 
     def _ended(self, refusal: Refused, now_us: int) -> None:
-        """The hypervisor has no session of this incarnation any more: its windows are gone, so the partition restarts."""
+        """The hypervisor has ended the session and taken the windows back, so the partition restarts."""
         why = f"{refusal.code}: expected {refusal.expected}, came {refusal.came}"
         if refusal.code is not RefusalCode.SESSION_DEAD:
             self._exit(ExitCode.REFUSED, why)

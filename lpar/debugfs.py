@@ -1,12 +1,11 @@
-"""/sys/kernel/debug/vasbus/windows: the driver's lists in the open. An addition of this project; Linux has no such file."""
+"""/sys/kernel/debug/vasbus/windows: the driver's lists in the open. Linux has no such file."""
 
 from __future__ import annotations
-
-from protocol.codes import WindowFlag
 
 from lpar.driver import VasDriver
 from lpar.sysfs import READ_ONLY, File, FileTree
 from lpar.window import Window
+from protocol.codes import WindowFlag
 
 WINDOWS_PATH = "/sys/kernel/debug/vasbus/windows"
 HEADER = "order type window_id status pid descriptor"

@@ -6,6 +6,16 @@ under way goes on without its caller, as a thread in the kernel would.
 
 from __future__ import annotations
 
+from lpar.close import CloseWindow
+from lpar.driver import VasDriver
+from lpar.failure import os_failure
+from lpar.fault import vas_mmap_fault
+from lpar.mmap import coproc_mmap
+from lpar.open import OpenWindow, attribute_failure
+from lpar.process import DeviceFile, Process, munmap
+from lpar.sysfs import FileTree
+from lpar.walk import Reconfiguration
+from lpar.window import Window
 from protocol.codes import KernelReason
 from protocol.device_messages import (
     CloseDescriptor,
@@ -26,17 +36,6 @@ from protocol.device_messages import (
 from protocol.listener import Listener
 from protocol.message import Reply
 from protocol.session import Called, Session
-
-from lpar.close import CloseWindow
-from lpar.driver import VasDriver
-from lpar.failure import os_failure
-from lpar.fault import vas_mmap_fault
-from lpar.mmap import coproc_mmap
-from lpar.open import OpenWindow, attribute_failure
-from lpar.process import DeviceFile, Process, munmap
-from lpar.reconfigure import Reconfiguration
-from lpar.sysfs import FileTree
-from lpar.window import Window
 
 
 class SystemCalls:
@@ -107,7 +106,7 @@ class SystemCalls:
             self._answer(process, number, DeviceOpened(descriptor=process.install(DeviceFile())))
 
     def _tx_win_open(self, process: Process, number: int, body: TxWinOpen, now_us: int) -> None:
-        """coproc_ioc_tx_win_open. A second ioctl while one is under way is EEXIST; Linux would lose the first window."""
+        """coproc_ioc_tx_win_open. A second ioctl beside a running one is EEXIST; Linux would lose the first window."""
         file = process.descriptors.get(body.descriptor)
         if file is None:
             self._answer(process, number, os_failure(KernelReason.BAD_DESCRIPTOR, f"descriptor {body.descriptor}"))

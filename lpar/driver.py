@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from lpar.alarms import Alarms
+from lpar.hcall import HcallInFlight, HcallReturn, Hypercalls
+from lpar.mutex import Mutex
+from lpar.pool import Pool
+from lpar.statistics import Tally
 from protocol.clock import MILLISECOND_US
 from protocol.codes import HYPERVISOR_CHOOSES, CreditType
 from protocol.effects import Effects
 from protocol.hcall_messages import Domain, NxFeatureCapabilities
 from protocol.message import Request
 from protocol.system import ReopenPolicy, SystemSettings
-
-from lpar.alarms import Alarms
-from lpar.hcall import HcallInFlight, HcallReturn, Hypercalls
-from lpar.mutex import Mutex
-from lpar.pool import Pool
-from lpar.statistics import Tally
 
 DEFAULT_DOMAIN: Domain = (HYPERVISOR_CHOOSES, 0, 0, 0, 0, 0)
 """Only the first doubleword is all ones: the array initialiser of vas.c sets no more than that."""

@@ -1,10 +1,17 @@
-"""Dynamic LPAR operations inside the partition: which path a change takes to the driver. Source: domain.md 5.6 and 6."""
+"""Dynamic LPAR operations in the partition: the path that a change takes to the driver. Source: domain.md 5.6, 6."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
 
+from lpar.driver import Operation, VasDriver
+from lpar.hcall import HcallReturn
+from lpar.lparcfg import Lparcfg
+from lpar.pool import FEATURE
+from lpar.reconfigure import Reconfigure
+from lpar.sysfs import UPDATE_TOTAL_CREDITS, FileTree
+from lpar.walk import Reconfiguration
 from protocol.codes import CreditType, KernelReason
 from protocol.device_messages import OsFailure
 from protocol.hcall_messages import (
@@ -13,13 +20,6 @@ from protocol.hcall_messages import (
     HQueryVasCapabilities,
     VasFeatureCapabilities,
 )
-
-from lpar.driver import Operation, VasDriver
-from lpar.hcall import HcallReturn
-from lpar.lparcfg import Lparcfg
-from lpar.pool import FEATURE
-from lpar.reconfigure import Reconfiguration, Reconfigure
-from lpar.sysfs import UPDATE_TOTAL_CREDITS, FileTree
 
 Applied = Callable[[Reconfiguration, int], None]
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from protocol.codes import FaultOutcome, Instruction
-from protocol.device_messages import FaultHandled
-
 from lpar.process import DeviceFile
 from lpar.window import Mapping
+from protocol.codes import FaultOutcome, Instruction
+from protocol.device_messages import FaultHandled
 
 
 def vas_mmap_fault(file: DeviceFile | None, mapping: Mapping | None, instruction: Instruction) -> FaultHandled:
     """Decide what a process that touched a mapping gets.
 
     No window behind it, or not the mapping that the last mmap made: SIGBUS. An active window: its present paste
-    address is mapped and the instruction runs again. A closed one: a paste fails as if the accelerator were busy, anything
-    else is SIGBUS.
+    address is mapped and the instruction runs again. A closed one: a paste fails as if the accelerator were busy,
+    anything else is SIGBUS.
     """
     window = None if file is None else file.window
     if window is None or mapping is None or window.mapping is not mapping:

@@ -1,8 +1,8 @@
 """Calling the hypervisor: one numbered request per hcall, and the driver's busy loop around it. Source: domain.md 1.
 
 H_BUSY: the kernel yields and calls again; here other work gets a millisecond. Long busy: it sleeps for the hint, but
-at least 1 ms and at most 10 ms, because longer sleeps under the mutex starved thousands of openers. Every call is a new request
-with a number of its own: a repeat of an answered number would only bring the old answer back.
+at least 1 ms and at most 10 ms, because longer sleeps under the mutex starved thousands of openers. Every call is a
+new request with a number of its own: a repeat of an answered number would only bring the old answer back.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from lpar.alarms import Alarm, Alarms
+from lpar.statistics import Tally
 from protocol.clock import MILLISECOND_US
 from protocol.codes import BUSY_HINT_MS, Hcall, HcallCode
 from protocol.dialer import Dialer
@@ -32,9 +34,6 @@ from protocol.hcall_messages import (
 from protocol.message import Reply, Request
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Refused
-
-from lpar.alarms import Alarm, Alarms
-from lpar.statistics import Tally
 
 BUSY_WAIT_LEAST_MS = 1
 BUSY_WAIT_MOST_MS = 10

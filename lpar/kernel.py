@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from protocol.dialer import Dialer
-from protocol.effects import Effects
-from protocol.hcall_messages import ConfigurationChange, QueryConfiguration, Reconfigured
-from protocol.listener import Listener
-from protocol.session import Answered, Called, Noticed
-from protocol.session_messages import BeatEcho
-from protocol.system import LparSettings, SystemSettings
-
 from lpar.alarms import Alarms
 from lpar.boot import Boot
 from lpar.configuration import ConfigurationFollower
@@ -17,12 +9,19 @@ from lpar.debugfs import add_window_listing
 from lpar.device import SystemCalls
 from lpar.driver import VasDriver
 from lpar.drmgr import Drmgr
+from lpar.eager import EagerReopening
 from lpar.hcall import Hypercalls
 from lpar.lparcfg import Lparcfg
 from lpar.migration import MigrationAction, Mobility
-from lpar.reconfigure import EagerReopening
 from lpar.statistics import KernelStatistics, Tally, snapshot
 from lpar.sysfs import FileTree
+from protocol.dialer import Dialer
+from protocol.effects import Effects
+from protocol.hcall_messages import ConfigurationChange, QueryConfiguration, Reconfigured
+from protocol.listener import Listener
+from protocol.session import Answered, Called, Noticed
+from protocol.session_messages import BeatEcho
+from protocol.system import LparSettings, SystemSettings
 
 BOOT_RETRY_MS = 100
 """When a process is to repeat a system call that came before the partition had booted."""
@@ -89,5 +88,3 @@ class Kernel:
     def statistics(self) -> KernelStatistics:
         driver = self.driver
         return snapshot(driver.tally, driver.pools, len(self.calls.processes), len(driver.mutex))
-
-

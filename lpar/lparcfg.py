@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.system import LparSettings, ProcessorMode
-
 from lpar.sysfs import READ_ONLY, File, FileTree
+from protocol.system import LparSettings, ProcessorMode
 
 LPARCFG_PATHS = ("/proc/powerpc/lparcfg", "/proc/ppc64/lparcfg")
 """The file and its older name, which drmgr still uses."""

@@ -1,7 +1,7 @@
 """Live partition migration, the kernel's side: vas_migration_handler. Source: domain.md 5.7.
 
-Before the partition moves, every window must be closed: the hypervisor refuses to migrate otherwise. Afterwards all
-of them are reopened, whatever the new total is. User space is not frozen meanwhile: changes of credits may come between.
+Before the partition moves, every window must be closed: the hypervisor refuses to migrate otherwise. Afterwards all of
+them are reopened, whatever the new total is. User space is not frozen meanwhile: credits may change in between.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
-from protocol.clock import MILLISECOND_US
-from protocol.codes import WindowFlag
-from protocol.hcall_messages import HQueryVasCapabilities, VasFeatureCapabilities
-
 from lpar.driver import Operation, VasDriver
 from lpar.hcall import HcallReturn
 from lpar.pool import FEATURE, Pool
-from lpar.reconfigure import CloseWalk, Reconfiguration, ReopenWalk, windows_to_reopen
+from lpar.walk import CloseWalk, Reconfiguration, ReopenWalk, windows_to_reopen
+from protocol.clock import MILLISECOND_US
+from protocol.codes import WindowFlag
+from protocol.hcall_messages import HQueryVasCapabilities, VasFeatureCapabilities
 
 OPENS_IN_PROGRESS_WAIT_US = 10 * MILLISECOND_US
 

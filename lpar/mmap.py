@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from protocol.codes import KernelReason
-from protocol.device_messages import Mmap, OsFailure
-from protocol.message import PasteAddress
-
 from lpar.failure import os_failure
 from lpar.process import DeviceFile, Process
 from lpar.window import Mapping
+from protocol.codes import KernelReason
+from protocol.device_messages import Mmap, OsFailure
+from protocol.message import PasteAddress
 
 PAGE_BYTES = 4096
 

@@ -1,8 +1,8 @@
 """Opening a window: vas_allocate_window behind the ioctl VAS_TX_WIN_OPEN. Source: domain.md 3 and 5.3.
 
-Differs from Linux: an open ends with EIO, reason hcall_busy, when it has waited for the deadline, instead of waiting without
-end for the mutex or a busy hypervisor. What it may hold in the hypervisor by then is undone in the background,
-and stays counted as used until it is.
+Differs from Linux: an open ends with EIO, reason hcall_busy, when its deadline has passed, instead of waiting without
+end for the mutex or a busy hypervisor. What it may hold in the hypervisor by then is undone in the background, and
+stays counted as used until it is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
+from lpar.alarms import Alarm
+from lpar.driver import DEFAULT_DOMAIN, Operation, VasDriver
+from lpar.failure import os_failure
+from lpar.hcall import HcallReturn
+from lpar.window import WINDOW_CREDITS, Window
 from protocol.codes import MODIFY_FLAGS, CreditType, HcallCode, KernelReason
 from protocol.device_messages import OsFailure, TxWinOpen
 from protocol.hcall_messages import (
@@ -20,12 +25,6 @@ from protocol.hcall_messages import (
     HModifyVasWindow,
     WindowAllocated,
 )
-
-from lpar.alarms import Alarm
-from lpar.driver import DEFAULT_DOMAIN, Operation, VasDriver
-from lpar.failure import os_failure
-from lpar.hcall import HcallReturn
-from lpar.window import WINDOW_CREDITS, Window
 
 API_VERSION = 1
 QOS_CREDIT_FLAG = 0x1
@@ -133,9 +132,7 @@ class OpenWindow(Operation):
             self.unlock(now_us)
             self._give_up(os_failure(KernelReason.MIGRATION), now_us)
             return
-        request = HAllocateVasWindow(
-            window_type=self.pool.credit_type, credits=WINDOW_CREDITS, domain=self.domain
-        )  # fmt: skip
+        request = HAllocateVasWindow(window_type=self.pool.credit_type, credits=WINDOW_CREDITS, domain=self.domain)
         self.hcall(OpenStage.ALLOCATE, request, now_us)
 
     def _allocated(self, answer: HcallReturn, now_us: int) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from protocol.codes import CreditType, VasQuery, WindowFlag
-
 from lpar.window import Window
+from protocol.codes import CreditType, VasQuery, WindowFlag
 
 FEATURE = {CreditType.QOS: VasQuery.GZIP_QOS, CreditType.DEFAULT: VasQuery.GZIP_DEFAULT}
 """The capability query that belongs to a credit type."""

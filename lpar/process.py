@@ -6,9 +6,8 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from protocol.session import Session
-
 from lpar.window import Mapping, Window
+from protocol.session import Session
 
 FIRST_DESCRIPTOR = 3
 """0 to 2 are the standard streams of any process."""

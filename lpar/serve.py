@@ -7,13 +7,13 @@ import os
 import resource
 
 import zmq
+
+from lpar.core import DEVICE, INCARNATION_BYTES, LparCore
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import Exit
 from protocol.node import Node
 from protocol.system import Addresses, SystemSettings
-
-from lpar.core import DEVICE, INCARNATION_BYTES, LparCore
 
 MEBIBYTE = 1 << 20
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from protocol.codes import CreditType, FaultOutcome, HcallCode, KernelReason
-
 from lpar.pool import Pool
+from protocol.codes import CreditType, FaultOutcome, HcallCode, KernelReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.codes import CREDIT_MAX, CreditType, KernelReason
-from protocol.device_messages import OsFailure
-from protocol.hcall_messages import NxFeatureCapabilities
-
 from lpar.driver import VasDriver
 from lpar.failure import os_failure
 from lpar.pool import Pool
-from lpar.reconfigure import Reconfiguration, Reconfigure
+from lpar.reconfigure import Reconfigure
+from lpar.walk import Reconfiguration
+from protocol.codes import CREDIT_MAX, CreditType, KernelReason
+from protocol.device_messages import OsFailure
+from protocol.hcall_messages import NxFeatureCapabilities
 
 GZIP_FOLDER = "/sys/devices/virtual/misc/vas/vas0/gzip"
 CAPABILITIES_FOLDER = {

@@ -35,7 +35,7 @@ def demo(
     ] = None,
     hmc: Hmc = "",
 ) -> None:
-    """The tour: credits, refusals, core removal, fallback, return. It checks itself and ends with 1 if anything is off."""
+    """The tour: credits, refusals, core removal, fallback, return. It checks itself: exit 1 if anything is off."""
     try:
         inputs = find_inputs(folder)
     except ValueError as error:

@@ -174,6 +174,7 @@ class ClientCore:
     def _begin_paste_wait(self, task: Task[Any], pending: PendingPaste, step: Submit | Await, now_us: int) -> object:
         """Wait until a paste is answered (Submit) or settled (Await)."""
         submits = isinstance(step, Submit)
+        keeps = isinstance(step, Await) and step.keep
 
         def is_over() -> bool:
             return pending.is_answered if submits else pending.is_settled
@@ -187,7 +188,7 @@ class ClientCore:
             if not waits:
                 self._paste_waits.pop(pending.number, None)
                 self.pastes.let_go(pending)
-            if not is_over() and submits:
+            if not is_over() and not keeps:
                 self.pastes.abandon(pending, now_us)
 
         if is_over():

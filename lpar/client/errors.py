@@ -34,7 +34,7 @@ from protocol.refusals import RefusalCode
 
 
 class KernelFailure(OSError):
-    """A system call failed: `errno` as a program sees it, the kernel's `reason`, and the hcall's code, if one failed."""
+    """A system call failed: `errno` as a program sees it, the kernel's `reason`, the code of the hcall that failed."""
 
     def __init__(self, number: int, text: str, reason: KernelReason, hcall: HcallCode | None = None) -> None:
         super().__init__(number, text)

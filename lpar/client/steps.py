@@ -71,10 +71,14 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Wait for the CSB of an accepted paste. The result is the same `PendingPaste`, settled."""
+    """Wait for the CSB of an accepted paste. The result is the same `PendingPaste`, settled.
+
+    `keep`: after a deadline or a cancellation the CSB is still wanted, because somebody may wait again.
+    """
 
     pending: PendingPaste
     deadline_us: int
+    keep: bool
 
 
 @dataclass(frozen=True, slots=True)

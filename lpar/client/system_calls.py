@@ -152,12 +152,15 @@ def paste(mapping: Mapping, request: Request, timeout_us: int) -> Procedure[Pend
                 raise TimeoutError("the NX unit kept faulting at the address that the kernel says is right")
 
 
-def wait_csb(pending: PendingPaste, tally: PasteTally, timeout_us: int) -> Procedure[Csb]:
-    """Wait until a request has completed. Raises RequestLost, TimeoutError; after the latter it may be called again."""
+def wait_csb(pending: PendingPaste, tally: PasteTally, timeout_us: int, *, keep: bool) -> Procedure[Csb]:
+    """Wait until a request has completed. Raises RequestLost, TimeoutError.
+
+    `keep`: after the latter it may be called again; otherwise the request is given up.
+    """
     deadline_us = (yield from now()) + timeout_us
     sent = pending.sent
     try:
-        yield Await(pending, deadline_us)
+        yield Await(pending, deadline_us, keep)
     finally:
         tally.repeats += pending.sent - sent
     if pending.csb is None:

@@ -58,7 +58,7 @@ def work_on_every_file(stage: Stage) -> None:
         f"{files} files, {input_bytes / 1e6:.1f} MB compressed to {output_bytes / 1e6:.1f} MB, decompressed, compared",
         files,
     )
-    units = {unit: 0 for unit in sorted(unit.name for unit in stage.system().units)}
+    units = dict.fromkeys(sorted(unit.name for unit in stage.system().units), 0)
     for window in windows_of(ask_all(clients, Report())):
         units[window.unit] += window.nx_bytes
     for unit, nx_bytes in units.items():

@@ -1,0 +1,260 @@
+"""Runs a client's procedures on blocking threads.
+
+There is no thread of its own: of the threads that wait, one leads, that is, polls the sockets for all of them. The
+others sleep until their procedure has moved, or until the leader leaves and one of them takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import zmq
+
+from lpar.client.core import ClientCore
+from lpar.client.errors import ForkedProcess
+from lpar.client.interrupts import Guard
+from lpar.client.links import link_of
+from lpar.client.steps import Depart, Procedure, now
+from lpar.client.tasks import Task
+from protocol.clock import SECOND_US
+from protocol.effects import DIALLED, Dial, Hangup, Send
+from protocol.socket import NodeSocket
+from protocol.wire import Envelope, WireError, decode, encode
+
+T = TypeVar("T")
+IDLE_WAIT_MS = 1_000
+CONGESTED_WAIT_MS = 2
+BYE_WAIT_US = 1 * SECOND_US
+Trace = Callable[[str, str, Envelope], None]
+"""Told `sent` or `received`, the connection's key (`device`, or `paste:` and an endpoint) and the message."""
+
+
+def monotonic_us() -> int:
+    """The clock of every client."""
+    return time.monotonic_ns() // 1000
+
+
+class Driver:
+    """The sockets, clock and threads of a client core.
+
+    `on_message` is called in whatever thread leads, while all others are held up: it must be quick and must not
+    call back into the client.
+    """
+
+    def __init__(self, core: ClientCore, on_message: Trace | None = None) -> None:
+        self.core = core
+        self.on_message = on_message
+        self.discarded = 0
+        self._pid = os.getpid()
+        self._guard = Guard()
+        self._leader: Task[Any] | None = None
+        self._leaderless = threading.Event()
+        self._leaderless.set()
+        self._followers: dict[int, tuple[Task[Any], threading.Event]] = {}
+        self._closed = False
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sockets: dict[str, NodeSocket] = {}
+        self._poller = zmq.Poller()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._poller.register(self._wake_read, zmq.POLLIN)
+        core.start(monotonic_us())
+
+    def run(self, procedure: Procedure[T]) -> T:
+        """Run a procedure to its end in the calling thread. Raises what it raises, LparClosed, ForkedProcess."""
+        if os.getpid() != self._pid:
+            procedure.close()
+            raise ForkedProcess(f"this Lpar belongs to process {self._pid}; make one in this process")
+        task = Task(procedure)
+        try:
+            with self._guard:
+                self.core.submit(task, monotonic_us())
+                self._core_moved()
+            while not task.done:
+                self._wait(task)
+            return task.outcome()
+        finally:
+            self._leave(task)
+
+    def inspect(self, look: Callable[[], T]) -> T:
+        """Read something of the core while no thread changes it."""
+        with self._guard:
+            return look()
+
+    def close(self) -> None:
+        """Say BYE, wait for the answer up to a second, close the sockets. Calls of other threads get LparClosed.
+
+        In a forked child it does nothing: the sockets are the parent's.
+        """
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        try:
+            if not self.core.closed:
+                self.run(_depart())
+        finally:
+            with self._guard:
+                self.core.stop(monotonic_us())
+                self._core_moved()
+            self._leaderless.wait()
+            with self._guard:
+                self._release()
+
+    def _wait(self, task: Task[Any]) -> None:
+        """Compute what the task asks for, or lead, or sleep until something has happened."""
+        event: threading.Event | None = None
+        with self._guard:
+            if task.done:
+                return
+            work = task.work
+            if work is None and self._leader is None:
+                self._leader = task
+                self._leaderless.clear()
+            elif work is None:
+                _task, event = self._followers.setdefault(id(task), (task, threading.Event()))
+                event.clear()
+        if work is not None:
+            self._compute(task, work)
+        elif event is not None:
+            event.wait()
+        else:
+            self._lead(task)
+
+    def _compute(self, task: Task[Any], work: Callable[[], object]) -> None:
+        value, error = None, None
+        try:
+            value = work()
+        # The procedure decides what a failed computation means.
+        except Exception as raised:
+            error = raised
+        with self._guard:
+            self.core.computed(task, value, error, monotonic_us())
+            self._core_moved()
+
+    def _lead(self, task: Task[Any]) -> None:
+        """Serve every thread until this one's task has moved."""
+        while not task.done and task.work is None:
+            with self._guard:
+                self._transmit()
+                wait_ms = self._wait_ms()
+            self._poller.poll(wait_ms)
+            with self._guard:
+                self._drain()
+                self.core.tick(monotonic_us())
+                self._transmit()
+                self._notify()
+        with self._guard:
+            self._resign(task)
+
+    def _leave(self, task: Task[Any]) -> None:
+        """The calling thread goes: nothing may be left that only it would have done."""
+        with self._guard:
+            if not task.done:
+                self.core.cancel(task, monotonic_us())
+            self._followers.pop(id(task), None)
+            self._resign(task)
+            self._core_moved()
+
+    def _resign(self, task: Task[Any]) -> None:
+        """Stop leading; somebody who sleeps takes over."""
+        if self._leader is task:
+            self._leader = None
+            self._leaderless.set()
+        if self._leader is None:
+            for follower, event in self._followers.values():
+                if not follower.done and follower.work is None:
+                    event.set()
+                    return
+
+    def _core_moved(self) -> None:
+        """A thread changed the core: the leader learns of it, or what is to be sent is sent at once."""
+        self._notify()
+        if self._leader is None:
+            self._transmit()
+            return
+        # A full pipe is full of wake-ups that the leader has not read yet.
+        with suppress(BlockingIOError):
+            os.write(self._wake_write, b"!")
+
+    def _notify(self) -> None:
+        """Rouse the threads whose tasks have ended or want something computed."""
+        stirred, self.core.scheduler.stirred = self.core.scheduler.stirred, []
+        for task in stirred:
+            follower = self._followers.get(id(task))
+            if follower is not None:
+                follower[1].set()
+
+    def _drain(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        for key, socket in list(self._sockets.items()):
+            for _peer, frames in socket.receive():
+                try:
+                    envelope = decode(frames, socket.vocabulary)
+                except WireError:
+                    self.discarded += 1
+                    continue
+                self._trace("received", key, envelope)
+                self.core.receive(key, DIALLED, envelope, monotonic_us())
+            socket.flush()
+
+    def _transmit(self) -> None:
+        if self._context.closed:
+            return
+        for wish in self.core.effects.take().transmissions:
+            if isinstance(wish, Send):
+                socket = self._sockets.get(wish.link)
+                if socket is not None:
+                    self._trace("sent", wish.link, wish.envelope)
+                    socket.send(wish.peer, encode(wish.envelope))
+            elif isinstance(wish, Dial):
+                self._hang_up(wish.link)
+                socket = self._sockets[wish.link] = NodeSocket.dial(self._context, link_of(wish.link), wish.endpoint)
+                self._poller.register(socket.zmq, zmq.POLLIN)
+            elif isinstance(wish, Hangup):
+                self._hang_up(wish.link)
+
+    def _hang_up(self, key: str) -> None:
+        socket = self._sockets.pop(key, None)
+        if socket is not None:
+            self._poller.unregister(socket.zmq)
+            socket.close()
+
+    def _wait_ms(self) -> int:
+        if any(socket.readable for socket in self._sockets.values()):
+            return 0
+        wake_us = self.core.wake_us()
+        wait_ms = IDLE_WAIT_MS if wake_us is None else -(-(wake_us - monotonic_us()) // 1000)
+        if any(socket.has_waiting for socket in self._sockets.values()):
+            wait_ms = min(wait_ms, CONGESTED_WAIT_MS)
+        return max(0, min(wait_ms, IDLE_WAIT_MS))
+
+    def _trace(self, direction: str, key: str, envelope: Envelope) -> None:
+        if self.on_message is None:
+            return
+        try:
+            self.on_message(direction, key, envelope)
+        # Raised here it would end another thread's call: the hook is dropped and its author told.
+        except Exception as error:
+            self.on_message = None
+            warnings.warn(f"on_message was dropped, it raised {error!r}", RuntimeWarning, stacklevel=2)
+
+    def _release(self) -> None:
+        for key in list(self._sockets):
+            self._hang_up(key)
+        self._context.term()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def _depart() -> Procedure[bool]:
+    moment_us = yield from now()
+    answered: bool = yield Depart(moment_us + BYE_WAIT_US)
+    return answered

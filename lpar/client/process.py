@@ -1,0 +1,108 @@
+"""A process on a partition."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Self
+
+from lpar.client.core import ClientCore
+from lpar.client.driver import Driver, Trace
+from lpar.client.handles import DeviceFile, Window, microseconds, thread_id
+from lpar.client.steps import Connect, Procedure, now
+from lpar.client.system_calls import open_device, read_file, write_file
+from lpar.client.tally import PasteTally
+from lpar.client.window import open_window
+from protocol.message import LOCAL_NETWORK
+
+NAME_BYTES = 6
+
+
+class Lpar:
+    """A process on the partition whose kernel listens at `endpoint`. Threads may share one.
+
+    `network` picks which of their endpoints the NX units are reached at; `name` is the process's name on the bus
+    (random where not given); `timeout` bounds each call, in seconds. `on_message(direction, connection, envelope)` is
+    told of every message: `sent` or `received`, `device` or `paste:` and an endpoint. It must be quick and must not
+    call back.
+
+    Its life is its connection: the kernel closes its windows when the process has gone. Raises TimeoutError where
+    no kernel answers, MessageRefused where it admits no session.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        network: str = LOCAL_NETWORK,
+        name: str | None = None,
+        timeout: float = 30.0,
+        on_message: Trace | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.network = network
+        self.pid = os.getpid()
+        self.name = name or f"client-{self.pid}-{os.urandom(NAME_BYTES).hex()}"
+        self.timeout = timeout
+        self.driver = Driver(ClientCore(endpoint, self.name, network, self.pid, os.urandom), on_message)
+        self._timeout_us = microseconds(timeout)
+        try:
+            self.driver.run(_connect(renew=False, timeout_us=self._timeout_us))
+        except BaseException:
+            self.driver.close()
+            raise
+
+    def read(self, path: str) -> str:
+        """The text of a file of the partition, such as sysfs shows it. Raises FileMissing, FileForbidden."""
+        return self.driver.run(read_file(path, self._timeout_us))
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the partition. Raises FileMissing, FileForbidden, KernelFailure (EINVAL: a bad number)."""
+        self.driver.run(write_file(path, text, self._timeout_us))
+
+    def open_device(self) -> DeviceFile:
+        """open("/dev/crypto/nx-gzip", O_RDWR). Raises KernelFailure (EMFILE)."""
+        return DeviceFile(self.driver, self.driver.run(open_device(self._timeout_us)), self.timeout)
+
+    def open_window(self, qos: bool = False, vas_id: int = -1) -> Window:
+        """Open the device and a window on it. Raises what `DeviceFile.tx_win_open` raises; nothing stays open then."""
+        state = self.driver.run(
+            open_window(
+                qos=qos, vas_id=vas_id, thread_id=thread_id(), timeout_us=self._timeout_us, tally=PasteTally()
+            )
+        )
+        return Window(self.driver, state, self.timeout)
+
+    @property
+    def epoch(self) -> int:
+        """The number of this process's session; it rises when the partition was restarted and `reconnect` called."""
+        return self.driver.inspect(lambda: self.driver.core.epoch)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the session lives as far as is known: false once the partition was found restarted."""
+        return self.driver.inspect(lambda: not self.driver.core.dialer.ended)
+
+    def reconnect(self) -> None:
+        """After ENODEV (the partition was restarted): start a new session. Descriptors of the old one stay dead.
+
+        On a living session it does nothing. Raises TimeoutError, MessageRefused.
+        """
+        self.driver.run(_connect(renew=True, timeout_us=self._timeout_us))
+
+    def close(self) -> None:
+        """Leave the partition: its kernel closes what this process has open. Calls under way get LparClosed."""
+        self.driver.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _connect(*, renew: bool, timeout_us: int) -> Procedure[int]:
+    deadline_us = (yield from now()) + timeout_us
+    epoch: int = yield Connect(renew, deadline_us)
+    return epoch

@@ -1,0 +1,151 @@
+"""Decompression over many requests: limits, pieces, repeats."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nxunit.engine import Engine
+from nxunit.job import Job, Suspended
+from protocol.codes import CompletionCode, FunctionCode
+from tests.nxunit.requests import FULL, KINDS, NOISE, PARTIAL, TEXT, data, is_terminated, job, raw_deflate, resumed
+
+SMALL = Engine(4_096)
+
+
+def decompress_in_pieces(engine: Engine, stream: bytes, piece_sizes: list[int], *, repeat: bool = False) -> bytes:
+    """Play a client: hand over pieces of source, resend what was not processed, go on until the stream has ended."""
+    output, position, crc32, state = b"", 0, 0, None
+    turn, widened = 0, 0
+    while True:
+        size = piece_sizes[turn % len(piece_sizes)] + widened
+        piece = stream[position : position + size]
+        first = turn == 0
+        request = Job(
+            job(FunctionCode.DECOMPRESS if first else FunctionCode.DECOMPRESS_RESUME, crc32=crc32,
+                resume=b"" if first else b"t" * 16).crb,
+            piece,
+            state,
+        )  # fmt: skip
+        outcome = engine.run(request)
+        if repeat:
+            again = engine.run(request)
+            assert (again.csb, again.target) == (outcome.csb, outcome.target)
+        csb = outcome.csb
+        output, position, crc32, state = output + outcome.target, position + csb.processed_bytes, csb.crc32, None
+        if csb.ended:
+            assert position == len(stream)
+            assert crc32 == zlib.crc32(output)
+            return output
+        assert (csb.code, csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
+        assert csb.target_bytes or csb.processed_bytes or not piece, "a request without progress"
+        assert position < len(stream) or csb.processed_bytes == len(piece)
+        state = outcome.suspended
+        turn += 1
+        assert turn < 10_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("piece_bytes", [700, 4_096, 100_000])
+def test_a_stream_in_pieces_comes_out_whole(kind: str, piece_bytes: int) -> None:
+    plain = KINDS[kind][:200_000]
+    assert decompress_in_pieces(SMALL, raw_deflate(plain), [piece_bytes], repeat=True) == plain
+
+
+def test_single_bytes_of_source_make_progress_against_a_small_limit() -> None:
+    plain = bytes(300_000) + b"end"
+    assert decompress_in_pieces(SMALL, raw_deflate(plain, 9), [1]) == plain
+
+
+def test_the_limit_suspends_with_source_left_over() -> None:
+    stream = raw_deflate(bytes(1 << 20), 9)
+    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
+    assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
+    assert outcome.csb.target_bytes == 4_096
+    assert outcome.csb.processed_bytes < len(stream)
+    assert not outcome.csb.ended
+
+
+def test_output_of_exactly_the_limit_completes() -> None:
+    for plain in (TEXT[:4_096], NOISE[:4_096], bytes(4_096)):
+        for level in (0, 1, 9):
+            outcome = SMALL.run(job(FunctionCode.DECOMPRESS, raw_deflate(plain, level)))
+            assert (outcome.csb.code, outcome.csb.extension, outcome.target) == (CompletionCode.OK, FULL, plain)
+
+
+def test_output_of_exactly_the_limit_in_a_resumed_job_completes() -> None:
+    stream = raw_deflate(bytes(8_192), 9)
+    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
+    second = SMALL.run(resumed(stream[first.csb.processed_bytes :], first.suspended))
+    assert (second.csb.code, second.csb.ended, second.target) == (CompletionCode.OK, True, bytes(4_096))
+
+
+def test_source_that_ends_early_can_be_continued() -> None:
+    stream = raw_deflate(TEXT[:3_000])
+    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream[:-1]))
+    assert (first.csb.code, first.csb.extension, first.csb.ended) == (CompletionCode.DATA_LENGTH, PARTIAL, False)
+    assert first.csb.processed_bytes == len(stream) - 1
+    second = SMALL.run(resumed(stream[-1:], first.suspended))
+    assert first.target + second.target == TEXT[:3_000]
+    assert second.csb.ended
+
+
+def test_trailing_source_after_a_resumed_stream_is_left_over() -> None:
+    stream = raw_deflate(TEXT[:3_000])
+    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream[:100]))
+    second = SMALL.run(resumed(stream[100:] + b"next member", first.suspended))
+    assert (second.csb.extension, second.csb.ended) == (PARTIAL, True)
+    assert second.csb.processed_bytes == len(stream) - 100
+
+
+def test_a_failed_resume_can_be_tried_again_from_the_same_state() -> None:
+    stream = raw_deflate(TEXT[:6_000])
+    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
+    rest = stream[first.csb.processed_bytes :]
+    assert is_terminated(SMALL.run(resumed(rest, first.suspended, target_bytes=10)), CompletionCode.TARGET_SPACE)
+    assert is_terminated(SMALL.run(resumed(b"\xff" * 50, first.suspended)), SMALL_BAD)
+    second = SMALL.run(resumed(rest, first.suspended))
+    assert first.target + second.target == TEXT[:6_000]
+
+
+SMALL_BAD = CompletionCode.INVALID_DISTANCE
+
+
+def test_a_resume_without_source_gives_what_was_pending() -> None:
+    stream = raw_deflate(bytes(100_000), 9)
+    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
+    produced, state = outcome.target, outcome.suspended
+    for _ in range(3):
+        outcome = SMALL.run(resumed(b"", state))
+        produced, state = produced + outcome.target, outcome.suspended
+    assert produced == bytes(len(produced))
+    assert outcome.csb.processed_bytes == 0
+
+
+def test_what_a_suspended_state_keeps_is_small() -> None:
+    """A state must not hold on to the source it was made from."""
+    stream = raw_deflate(NOISE)
+    states: list[Suspended | None] = [SMALL.run(job(FunctionCode.DECOMPRESS, stream)).suspended for _ in range(3)]
+    for state in states:
+        assert state is not None
+        assert len(getattr(state, "machine").unconsumed_tail) <= 16_384  # noqa: B009 - not in the port
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    plain=data(),
+    sizes=st.lists(st.integers(1, 9_000), min_size=1, max_size=4),
+    level=st.sampled_from((0, 1, 6, 9)),
+    strategy=st.sampled_from((0, zlib.Z_FIXED, zlib.Z_RLE)),
+    limit_bytes=st.integers(4_096, 20_000),
+)
+def test_any_cut_of_any_stream_gives_the_same_bytes(
+    plain: bytes, sizes: list[int], level: int, strategy: int, limit_bytes: int
+) -> None:
+    if len(plain) // min(sizes) > 500:
+        sizes = [max(size, 500) for size in sizes]
+    stream = raw_deflate(plain, level, strategy)
+    assert decompress_in_pieces(Engine(limit_bytes), stream, sizes, repeat=True) == plain

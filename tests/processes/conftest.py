@@ -1,0 +1,19 @@
+"""One cluster per test module, taken down with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes.cluster import Cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running cluster; every test leaves it with nothing open."""
+    started = Cluster.start(tmp_path_factory.mktemp("cluster"))
+    try:
+        yield started
+    finally:
+        started.down()
