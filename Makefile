@@ -2,7 +2,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format soak clean
+.PHONY: help setup run test lint format docs soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ lint: setup ## ruff check, ruff format --check, mypy --strict
 format: setup ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## print the pages that come from the code
+	$(BIN)/python -m vasbus.reference >docs/codes.md
 
 soak: setup ## the long tests
 	$(BIN)/pytest -m soak

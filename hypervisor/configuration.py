@@ -2,7 +2,9 @@
 
 Processors: the hypervisor lowers or raises the target and tells the kernel, which then asks for its capabilities; it
 does not revoke anything. QoS: the partition is told first and the pool follows only if it accepts. The next change
-waits until the kernel has acknowledged this one, its session has died, or the operation's wait has expired.
+waits until the kernel has acknowledged this one, its session has died, or the operation's wait has expired. After an
+expired wait a processor change stands: the kernel is told of it until it acknowledges. A QoS change is not told again,
+but where the kernel had heard of it and accepts after all, the pool follows.
 """
 
 from __future__ import annotations
@@ -10,94 +12,56 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from hypervisor.capacity import check
+from hypervisor.change import Change, ChangeState
 from hypervisor.ledger import Ledger, Partition
-from hypervisor.refusal import failure, insufficient
+from hypervisor.refusal import failure
 from hypervisor.rows import ChangeRow, CounterRow, Drop, Put, Row
 from protocol.clock import MILLISECOND_US
-from protocol.codes import CREDIT_MAX, CreditType
+from protocol.codes import CreditType
 from protocol.console_messages import ConfigurationApplied, ConsoleFailure
 from protocol.effects import Effects
-from protocol.hcall_messages import Configuration, ConfigurationChange, ConfigurationKind, Reconfigured
+from protocol.hcall_messages import Configuration, ConfigurationKind, QueryConfiguration, Reconfigured
 from protocol.listener import Listener
 from protocol.message import Reply
-from protocol.session import Session
-from protocol.system import HUNDREDTHS_PER_CORE, MINIMUM_HUNDREDTHS, ProcessorMode
+from protocol.session import Called, Session
 from protocol.telemetry_messages import ConfigurationMoved
 
 QUEUE_LIMIT = 64
 """Changes that wait for one partition."""
-
-
-class ChangeState(StrEnum):
-    """QUEUED behind another change, or with the kernel: the one that waits for its acknowledgement."""
-
-    QUEUED = "queued"
-    WITH_KERNEL = "with_kernel"
-
-
-@dataclass(slots=True)
-class Change:
-    """One operation of the console. `amount`: cores to add (may be negative), hundredths, or QoS credits."""
-
-    lpar: str
-    order: int
-    kind: ConfigurationKind
-    amount: int
-    console: str
-    number: int
-    wait_ms: int
-    generation: int = 0
-    state: ChangeState = ChangeState.QUEUED
-    total_before: int = 0
-    deadline_us: int = 0
-    applied_us: int = 0
-
-    @property
-    def credit_type(self) -> CreditType:
-        return CreditType.QOS if self.kind is ConfigurationKind.QOS else CreditType.DEFAULT
-
-    def row(self) -> ChangeRow:
-        return ChangeRow(
-            self.lpar, self.order, str(self.kind), self.amount, self.generation, str(self.state), self.total_before,
-            self.console, self.number, self.wait_ms,
-        )  # fmt: skip
-
-    @classmethod
-    def from_row(cls, row: ChangeRow, now_us: int) -> Change:
-        return cls(
-            row.lpar, row.order, ConfigurationKind(row.kind), row.amount, row.console, row.number, row.wait_ms,
-            row.generation, ChangeState(row.state), row.total_before, now_us + row.wait_ms * MILLISECOND_US, now_us,
-        )  # fmt: skip
+ERROR_LIMIT = 500
+"""Characters of a partition's error that are passed on."""
 
 
 @dataclass(slots=True)
 class Configurations:
-    """The queues of changes. `finished(change, reply)` answers the console."""
+    """The queues of changes. `finished(change, reply)` answers the console.
+
+    `expired`: the newest change of a partition and type whose wait ran out while it was with the kernel.
+    """
 
     ledger: Ledger
     link: Listener
     effects: Effects
     finished: Callable[[Change, Reply], None]
     queues: dict[str, deque[Change]] = field(default_factory=dict)
+    expired: dict[tuple[str, CreditType], Change] = field(default_factory=dict)
     next_order: int = 1
-    _late_qos: dict[str, Change] = field(default_factory=dict)
 
     def restore(self, rows: list[Row], now_us: int) -> None:
         """Changes that an earlier process had begun: each waits its whole time again."""
         for row in rows:
             if isinstance(row, ChangeRow):
-                self.queues.setdefault(row.lpar, deque()).append(Change.from_row(row, now_us))
+                self._restore(Change.from_row(row, now_us))
             elif isinstance(row, CounterRow) and row.name == "change":
                 self.next_order = row.value
 
-    def submit(
-        self, lpar: str, kind: ConfigurationKind, amount: int, console: str, number: int, wait_ms: int, now_us: int
-    ) -> None:
+    def submit(self, call: Called, lpar: str, kind: ConfigurationKind, amount: int, wait_ms: int, now_us: int) -> None:
         """Queue an operation; `finished` is called when it is over, maybe at once."""
+        asked = (call.session.name, call.session.epoch, call.number)
         deadline_us = now_us + wait_ms * MILLISECOND_US
-        change = Change(lpar, self.next_order, kind, amount, console, number, wait_ms, deadline_us=deadline_us)
+        change = Change(lpar, self.next_order, kind, amount, *asked, wait_ms, deadline_us=deadline_us)
         queue = self.queues.setdefault(lpar, deque())
         if len(queue) >= QUEUE_LIMIT:
             text = f"{lpar} has {QUEUE_LIMIT} changes waiting"
@@ -112,7 +76,8 @@ class Configurations:
     def hold(self, partition: Partition, hold: bool, now_us: int) -> None:
         """Keep changes from reaching the partition's kernel, or let the waiting one through."""
         partition.held = hold
-        change = self._with_kernel(partition.name)
+        self.ledger.store_partition(partition)
+        change = self.expired.get((partition.name, CreditType.DEFAULT)) or self._with_kernel(partition.name)
         if not hold and change is not None:
             self._notify(change, now_us)
 
@@ -121,12 +86,15 @@ class Configurations:
         partition = self.ledger.partitions[session.name]
         return partition.acknowledged if partition.held else partition.generation
 
-    def query(self, session: Session) -> Configuration:
-        """The change that waits for the kernel, if one does."""
-        partition = self.ledger.partitions[session.name]
-        change = None if partition.held else self._with_kernel(session.name)
+    def query(self, session: Session, query: QueryConfiguration) -> Configuration:
+        """The first change that the kernel, which is at the generation it names, has to apply; if there is one."""
         generation = self.generation(session)
-        return Configuration(generation=generation, change=None if change is None else self._notice(change))
+        if self.ledger.partitions[session.name].held:
+            return Configuration(generation=generation)
+        change = self.expired.get((session.name, CreditType.DEFAULT))
+        if change is None or change.generation <= query.generation:
+            change = self._with_kernel(session.name)
+        return Configuration(generation=generation, change=None if change is None else change.notice())
 
     def reconfigured(self, session: Session, report: Reconfigured, now_us: int) -> None:
         """The kernel has applied a generation, or refused it."""
@@ -135,59 +103,65 @@ class Configurations:
             partition.acknowledged = min(report.generation, partition.generation)
             self.ledger.store_partition(partition)
         change = self._with_kernel(session.name)
-        if change is None or change.generation != report.generation:
-            self._late(partition, report, now_us)
-            return
-        if report.accepted and change.kind is ConfigurationKind.QOS:
-            self._set_qos(partition, change.amount, now_us)
-        self._publish(change, "acknowledged" if report.accepted else "refused", now_us, report.error)
-        if report.accepted:
-            self._finish(change, self._applied(partition, change, report, now_us), now_us)
+        if change is not None and change.generation == report.generation:
+            self._acknowledged(partition, change, report, now_us)
         else:
-            text = f"the operating system of {change.lpar} refused: {report.error or 'no reason given'}"
-            self._finish(change, failure("os_refused", text, "see the log of the partition"), now_us)
+            self._late(partition, report, now_us)
+        late = self.expired.get((partition.name, CreditType.DEFAULT))
+        if late is not None and late.generation <= partition.acknowledged:
+            self._forget(late)
 
     def partition_died(self, lpar: str, now_us: int) -> None:
         """The kernel's session is over: what it had not acknowledged has effect at its next start."""
-        self._late_qos.pop(lpar, None)
-        change = self._with_kernel(lpar)
-        if change is None:
+        for change in [change for change in self.expired.values() if change.lpar == lpar]:
+            self._forget(change)
+        waiting = self._with_kernel(lpar)
+        if waiting is None:
             return
         partition = self.ledger.partitions[lpar]
-        if change.kind is ConfigurationKind.QOS:
-            self._set_qos(partition, change.amount, now_us)
-        self._publish(change, "died", now_us)
-        self._finish(change, self._applied(partition, change, None, now_us), now_us)
+        if waiting.kind is ConfigurationKind.QOS:
+            self._set_qos(partition, waiting.amount, now_us)
+        self._publish(waiting, "died", now_us)
+        self._finish(waiting, self._applied(partition, waiting, None, now_us), now_us)
 
     def partition_started(self, lpar: str) -> None:
-        """A new kernel reads everything at its start: it has acknowledged whatever there is."""
-        partition = self.ledger.partitions[lpar]
-        if partition.acknowledged != partition.generation:
-            partition.acknowledged = partition.generation
-            self.ledger.store_partition(partition)
+        """A new kernel reads everything at its start: it has acknowledged whatever is not to be told to it yet."""
+        waiting = self._with_kernel(lpar)
+        self._acknowledge(self.ledger.partitions[lpar], None if waiting is None else waiting.generation - 1)
 
     def tick(self, now_us: int) -> None:
-        """End operations whose wait has expired."""
-        for lpar in list(self.queues):
-            for change in [change for change in self.queues[lpar] if now_us >= change.deadline_us]:
+        """End operations whose wait has expired: those in the queue first, so that none begins only to end."""
+        for queue in list(self.queues.values()):
+            for change in [change for change in reversed(queue) if now_us >= change.deadline_us]:
                 self._expire(change, now_us)
 
     def wake_us(self) -> int | None:
         return min((change.deadline_us for queue in self.queues.values() for change in queue), default=None)
 
     def qos_free(self, besides: str | None = None) -> int:
-        """QoS credits of the system that nobody has or is being promised."""
+        """QoS credits of the system that nobody has or is being promised; negative on a system that has shrunk."""
         taken = 0
         for name, partition in self.ledger.partitions.items():
-            promised = [change.amount for change in self.queues.get(name, ()) if self._is_qos_promise(change)]
+            promised = [change.amount for change in self.queues.get(name, ()) if change.is_qos_promise]
             taken += 0 if name == besides else max([partition.qos_credits, *promised])
         return self.ledger.system.qos_credits - taken
 
     # Steps.
 
-    @staticmethod
-    def _is_qos_promise(change: Change) -> bool:
-        return change.kind is ConfigurationKind.QOS and change.state is ChangeState.WITH_KERNEL
+    def _restore(self, change: Change) -> None:
+        if change.lpar not in self.ledger.partitions:
+            self.effects.writes.append(Drop(ChangeRow, (change.lpar, change.order)))
+        elif change.state is ChangeState.EXPIRED:
+            self.expired[change.lpar, change.credit_type] = change
+        else:
+            self.queues.setdefault(change.lpar, deque()).append(change)
+
+    def _acknowledge(self, partition: Partition, generation: int | None = None) -> None:
+        """Take it that the kernel is at this generation, the newest where none is given."""
+        reached = partition.generation if generation is None else generation
+        if partition.acknowledged != reached:
+            partition.acknowledged = reached
+            self.ledger.store_partition(partition)
 
     def _with_kernel(self, lpar: str) -> Change | None:
         queue = self.queues.get(lpar)
@@ -201,7 +175,7 @@ class Configurations:
 
     def _begin(self, change: Change, now_us: int) -> None:
         partition = self.ledger.partitions[change.lpar]
-        refusal = self._check(partition, change)
+        refusal = check(self.ledger, partition, change, self.qos_free())
         if refusal is not None:
             self._finish(change, refusal, now_us)
             return
@@ -221,7 +195,7 @@ class Configurations:
         if change.lpar in self.link.sessions:
             self._notify(change, now_us)
         else:
-            self.partition_started(change.lpar)
+            self._acknowledge(partition)
             self.partition_died(change.lpar, now_us)
 
     def _notify(self, change: Change, now_us: int) -> None:
@@ -230,33 +204,54 @@ class Configurations:
         if partition.held or session is None:
             self._publish(change, "held" if partition.held else "unheard", now_us)
             return
-        self.link.notify(session, self._notice(change))
+        self.link.notify(session, change.notice())
         self._publish(change, "notified", now_us)
 
-    @staticmethod
-    def _notice(change: Change) -> ConfigurationChange:
-        amount = 0 if change.kind is ConfigurationKind.CPU else change.amount
-        return ConfigurationChange(generation=change.generation, kind=change.kind, amount=amount)
-
-    def _expire(self, change: Change, now_us: int) -> None:
-        if change.state is ChangeState.WITH_KERNEL:
-            if change.kind is ConfigurationKind.QOS:
-                self._late_qos[change.lpar] = change
-            text = f"{change.lpar} did not acknowledge generation {change.generation} within {change.wait_ms} ms"
-            advice = "the change stands; the partition applies it when it hears of it"
-        else:
-            text = f"an earlier change of {change.lpar} was still under way after {change.wait_ms} ms"
-            advice = "nothing was changed; try again"
-        self._publish(change, "expired", now_us)
-        self._finish(change, failure("timeout", text, advice), now_us)
+    def _acknowledged(self, partition: Partition, change: Change, report: Reconfigured, now_us: int) -> None:
+        is_qos = change.kind is ConfigurationKind.QOS
+        error = report.error[:ERROR_LIMIT]
+        self._publish(change, "acknowledged" if report.accepted else "refused", now_us, error)
+        if not report.accepted:
+            text = f"the operating system of {change.lpar} refused: {error or 'no reason given'}"
+            outcome = "nothing was changed" if is_qos else "the change stands"
+            self._finish(change, failure("os_refused", text, f"{outcome}; see the log of the partition"), now_us)
+            return
+        if is_qos:
+            self._set_qos(partition, change.amount, now_us)
+            self._forget(self.expired.get((change.lpar, CreditType.QOS)))
+        self._finish(change, self._applied(partition, change, report, now_us), now_us)
 
     def _late(self, partition: Partition, report: Reconfigured, now_us: int) -> None:
         """A QoS change whose wait had expired was accepted after all: the kernel uses it, so the pool follows."""
-        change = self._late_qos.pop(partition.name, None)
-        if change is None or change.generation != report.generation or not report.accepted:
+        change = self.expired.get((partition.name, CreditType.QOS))
+        if change is None or change.generation != report.generation:
             return
-        self._set_qos(partition, min(change.amount, self.qos_free(besides=partition.name)), now_us)
-        self._publish(change, "acknowledged", now_us, "late")
+        self._forget(change)
+        if report.accepted:
+            credits = max(0, min(change.amount, self.qos_free(besides=partition.name)))
+            self._set_qos(partition, credits, now_us)
+        self._publish(change, "acknowledged" if report.accepted else "refused", now_us, "late")
+
+    def _expire(self, change: Change, now_us: int) -> None:
+        if change.state is ChangeState.QUEUED:
+            text = f"an earlier change of {change.lpar} was still under way after {change.wait_ms} ms"
+            advice = "nothing was changed; try again"
+        else:
+            text = f"{change.lpar} did not acknowledge generation {change.generation} within {change.wait_ms} ms"
+            advice = "the change stands; the partition applies it when it hears of it"
+            if change.kind is ConfigurationKind.QOS:
+                advice = "the pool is unchanged; it follows if the partition accepts after all"
+            self._forget(self.expired.get((change.lpar, change.credit_type)))
+            self.expired[change.lpar, change.credit_type] = change
+            change.state = ChangeState.EXPIRED
+        self._publish(change, "expired", now_us)
+        self._finish(change, failure("timeout", text, advice), now_us)
+
+    def _forget(self, change: Change | None) -> None:
+        """Nothing more is expected of an expired change."""
+        if change is not None:
+            del self.expired[change.lpar, change.credit_type]
+            self.effects.writes.append(Drop(ChangeRow, (change.lpar, change.order)))
 
     def _set_qos(self, partition: Partition, credits: int, now_us: int) -> None:
         partition.qos_credits = credits
@@ -266,7 +261,9 @@ class Configurations:
 
     def _finish(self, change: Change, reply: ConfigurationApplied | ConsoleFailure, now_us: int) -> None:
         self.queues[change.lpar].remove(change)
-        self.effects.writes.append(Drop(ChangeRow, (change.lpar, change.order)))
+        expired = change.state is ChangeState.EXPIRED
+        row = Put(change.row()) if expired else Drop(ChangeRow, (change.lpar, change.order))
+        self.effects.writes.append(row)
         self.finished(change, reply)
         self._advance(change.lpar, now_us)
 
@@ -283,44 +280,6 @@ class Configurations:
             reopened=report.reopened if report else (),
             elapsed_us=now_us - change.applied_us,
         )
-
-    def _check(self, partition: Partition, change: Change) -> ConsoleFailure | None:
-        """Whether the system can give what is asked; the refusal names available, assigned and requested."""
-        if change.kind is ConfigurationKind.QOS:
-            return self._check_qos(partition, change.amount)
-        wanted = ProcessorMode.DEDICATED if change.kind is ConfigurationKind.CPU else ProcessorMode.SHARED
-        if partition.mode is not wanted:
-            command = "hmc entitlement" if wanted is ProcessorMode.DEDICATED else "hmc dlpar"
-            return failure("wrong_mode", f"{partition.name} has {partition.mode} processors", f"use `vasbus {command}`")
-        if wanted is ProcessorMode.DEDICATED:
-            return self._check_cores(partition, change.amount)
-        return self._check_hundredths(partition, change.amount)
-
-    def _check_qos(self, partition: Partition, credits: int) -> ConsoleFailure | None:
-        if not 0 <= credits <= CREDIT_MAX:
-            return failure("bad_amount", f"QoS credits are 0 to {CREDIT_MAX}, came {credits}", "ask within that range")
-        available, extra = self.qos_free(), credits - partition.qos_credits
-        if extra > available:
-            return insufficient("HSCLC016", "QoS credits", available, partition.qos_credits, extra)
-        return None
-
-    def _check_cores(self, partition: Partition, delta: int) -> ConsoleFailure | None:
-        if partition.cores + delta < 1:
-            text = f"{partition.name} has {partition.cores} cores and keeps at least 1, came {delta:+d}"
-            return failure("too_few_processors", text, "remove fewer")
-        available = self.ledger.free_hundredths() // HUNDREDTHS_PER_CORE
-        if delta > available:
-            return insufficient("no_processors", "cores", available, partition.cores, delta)
-        return None
-
-    def _check_hundredths(self, partition: Partition, hundredths: int) -> ConsoleFailure | None:
-        if hundredths < MINIMUM_HUNDREDTHS:
-            text = f"a shared partition has {MINIMUM_HUNDREDTHS} hundredths or more, came {hundredths}"
-            return failure("too_few_processors", text, "ask for more")
-        available, extra = self.ledger.free_hundredths(), hundredths - partition.hundredths
-        if extra > available:
-            return insufficient("no_processors", "hundredths", available, partition.hundredths, extra)
-        return None
 
     def _publish(self, change: Change, step: str, now_us: int, detail: str = "") -> None:
         self.effects.publish(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypervisor.configuration import Change, Configurations
+from hypervisor.change import Change
+from hypervisor.configuration import Configurations
 from hypervisor.hcalls import Hcalls
 from hypervisor.ledger import Ledger, Partition
 from hypervisor.refusal import failure
@@ -68,7 +69,7 @@ class Console:
     def finished(self, change: Change, reply: Reply) -> None:
         """A change is over: tell the console that asked, if it is still there."""
         session = self.link.sessions.get(change.console)
-        if session is not None:
+        if session is not None and session.epoch == change.epoch:
             self.link.answer(session, change.number, reply)
 
     def status(self, recovering: bool) -> SystemStatus:
@@ -89,7 +90,7 @@ class Console:
 
     def _change(self, call: Called, lpar: str, kind: ConfigurationKind, amount: int, wait_ms: int, now_us: int) -> None:
         if self._knows(call, lpar):
-            self.configurations.submit(lpar, kind, amount, call.session.name, call.number, wait_ms, now_us)
+            self.configurations.submit(call, lpar, kind, amount, wait_ms, now_us)
 
     def _hold(self, call: Called, lpar: str, hold: bool, now_us: int) -> None:
         if self._knows(call, lpar):

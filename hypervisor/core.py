@@ -82,7 +82,7 @@ class HypervisorCore:
         for queue in self.configurations.queues.values():
             for change in queue:
                 session = self.hmc.sessions.get(change.console)
-                if session is not None:
+                if session is not None and session.epoch == change.epoch:
                     session.callee.under_way.add(change.number)
         self.units.start(now_us)
         self._to_settle = {window.unit for window in self.ledger.windows.values()}
@@ -179,7 +179,7 @@ class HypervisorCore:
         elif isinstance(call.body, HCALL_REQUESTS):
             self.hcalls.handle(call, now_us)
         elif isinstance(call.body, QueryConfiguration):
-            self.hcall.answer(call.session, call.number, self.configurations.query(call.session))
+            self.hcall.answer(call.session, call.number, self.configurations.query(call.session, call.body))
         elif isinstance(call.body, Reconfigured):
             self.hcall.answer(call.session, call.number, Noted())
             self.configurations.reconfigured(call.session, call.body, now_us)
@@ -200,7 +200,7 @@ class HypervisorCore:
             if session is not None and session.epoch == window.epoch and not window.fenced:
                 continue
             window.fenced = True
-            if window.phase in (WindowPhase.RESERVED, WindowPhase.QUIESCED) or window.unit not in self.units.by_name:
+            if window.has_no_context or window.unit not in self.units.by_name:
                 self.ledger.free(window, now_us)
             else:
                 self.ledger.move(window, WindowPhase.CLOSING)

@@ -52,6 +52,8 @@ from protocol.telemetry_messages import HcallMade
 THREADS_PER_CORE = 8
 PASTE_ADDRESS_BASE = 0x0006_0000_0000_0000
 INTERRUPT_BASE = 0x1000
+PROCESS_ID_MAX = THREAD_ID_MAX = 0xFFFF_FFFF
+"""Both are 32 bits wide in hv_vas_win_lpar."""
 TOKEN_BYTES = 16
 
 HCALL_REQUESTS = (
@@ -113,9 +115,8 @@ class Hcalls:
 
     # What the units report.
 
-    def programmed(self, window: Window, accepted: bool, now_us: int) -> None:
-        """The window's context is there, or the unit could not take it."""
-        code = HcallCode.H_SUCCESS if accepted else HcallCode.H_HARDWARE
+    def programmed(self, window: Window, code: HcallCode, now_us: int) -> None:
+        """The window's context is as the kernel wants it, or `code` says why it is not."""
         self._release(window.window_id, self.waiting.get(window.window_id, []), code, now_us)
 
     def draining(self, window: Window, now_us: int) -> None:
@@ -140,7 +141,7 @@ class Hcalls:
                 continue
             window.fenced = True
             self.waiting.pop(window.window_id, None)
-            if window.phase in (WindowPhase.RESERVED, WindowPhase.QUIESCED):
+            if window.has_no_context:
                 self.ledger.free(window, now_us)
             else:
                 self.ledger.move(window, WindowPhase.CLOSING)
@@ -178,33 +179,32 @@ class Hcalls:
         window = self._window_of(call.session, request.window_id)
         if window is None:
             self._answer(call, HcallStatus(code=HcallCode.H_PARAMETER), now_us)
-        elif request.process_id == 0:
+        elif not 0 < request.process_id <= PROCESS_ID_MAX:
             self._answer(call, HcallStatus(code=HcallCode.H_P2), now_us)
+        elif request.thread_id > THREAD_ID_MAX:
+            self._answer(call, HcallStatus(code=HcallCode.H_P3), now_us)
         elif window.phase in (WindowPhase.CLOSING, WindowPhase.QUIESCED):
             self._answer(call, HcallStatus(code=HcallCode.H_BUSY), now_us)
         else:
             window.process_id = request.process_id
-            already = window.phase is WindowPhase.PROGRAMMING
             self.ledger.move(window, WindowPhase.PROGRAMMING)
             self._wait(call, window, now_us)
-            if not already:
-                self.units.program(window, now_us)
+            self.units.program(window, now_us)
 
     def _deallocate(self, call: Called, request: HDeallocateVasWindow, now_us: int) -> None:
         window = self._window_of(call.session, request.window_id)
         if window is None:
             self._answer(call, HcallStatus(code=HcallCode.H_PARAMETER), now_us)
-        elif window.phase in (WindowPhase.RESERVED, WindowPhase.QUIESCED):
+        elif window.has_no_context:
             self.ledger.free(window, now_us)
             self._answer(call, HcallStatus(code=HcallCode.H_SUCCESS), now_us)
         elif window.phase is WindowPhase.PROGRAMMING and window.window_id in self.waiting:
             self._answer(call, HcallStatus(code=HcallCode.H_BUSY), now_us)
         else:
-            already = window.phase is WindowPhase.CLOSING
             self._wait(call, window, now_us)
-            if not already:
+            if window.phase is not WindowPhase.CLOSING:
                 self.ledger.move(window, WindowPhase.CLOSING)
-                self.units.close(window, now_us)
+            self.units.close(window, now_us)
 
     def _query_window(self, session: Session, request: HQueryVasWindow) -> WindowState:
         window = self._window_of(session, request.window_id)
@@ -264,10 +264,12 @@ class Hcalls:
 
     def status(self, window: Window) -> WindowStatus:
         """The window's state as H_QUERY_VAS_WINDOW and the console tell it."""
-        if self.units.by_name[window.unit].session is None:
+        if not self.units.by_name[window.unit].reachable:
             return WindowStatus.HARDWARE_FAILURE
         if window.phase is WindowPhase.OPEN:
             return WindowStatus.ACTIVE
+        if window.phase is WindowPhase.RESERVED and window.process_id:
+            return WindowStatus.HARDWARE_FAILURE
         return WindowStatus.CLOSED if window.phase is WindowPhase.QUIESCED else WindowStatus.BUSY
 
     # Answers.

@@ -26,7 +26,11 @@ class WindowPhase(StrEnum):
 
 @dataclass(slots=True)
 class Window:
-    """One row of the window table. `fenced`: its partition is gone, so nobody will ask for its deallocation."""
+    """One row of the window table. `fenced`: its partition is gone, so nobody will ask for its deallocation.
+
+    `process_id` is the process that the kernel wants, `bound_to` that of the context which the unit is known to hold
+    (0: none known; the unit itself says so after a restart, so it is not stored).
+    """
 
     window_id: int
     lpar: str
@@ -37,6 +41,13 @@ class Window:
     phase: WindowPhase = WindowPhase.RESERVED
     process_id: int = 0
     fenced: bool = False
+    bound_to: int = 0
+
+    @property
+    def has_no_context(self) -> bool:
+        """Whether no unit can hold a context of this window: it was never bound, or its close is confirmed."""
+        never_bound = self.phase is WindowPhase.RESERVED and self.process_id == 0
+        return never_bound or self.phase is WindowPhase.QUIESCED
 
     def row(self) -> LedgerWindowRow:
         return LedgerWindowRow(
@@ -54,7 +65,10 @@ class Window:
 
 @dataclass(slots=True)
 class Partition:
-    """One LPAR's configuration. `generation` counts its changes, `acknowledged` those its kernel has applied."""
+    """One LPAR's configuration. `generation` counts its changes, `acknowledged` those its kernel has applied.
+
+    `held`: a test aid, changes are kept from the kernel.
+    """
 
     name: str
     mode: ProcessorMode
@@ -73,14 +87,14 @@ class Partition:
     def row(self) -> PartitionRow:
         return PartitionRow(
             self.name, str(self.mode), self.cores, self.hundredths, self.qos_credits, self.home_chip,
-            self.generation, self.acknowledged,
+            self.generation, self.acknowledged, int(self.held),
         )  # fmt: skip
 
     @classmethod
     def from_row(cls, row: PartitionRow) -> Partition:
         return cls(
             row.name, ProcessorMode(row.mode), row.cores, row.hundredths, row.qos_credits, row.home_chip,
-            row.generation, row.acknowledged,
+            row.generation, row.acknowledged, bool(row.held),
         )  # fmt: skip
 
     @classmethod

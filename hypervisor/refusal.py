@@ -12,6 +12,7 @@ def failure(code: str, text: str, advice: str) -> ConsoleFailure:
 
 def insufficient(code: str, what: str, available: int, assigned: int, requested: int) -> ConsoleFailure:
     """The system has less than the increment asked for: the three numbers that the HMC gives."""
+    available = max(0, available)
     text = f"not enough {what}: {available} available, {assigned} assigned, {requested} additional requested"
     return ConsoleFailure(
         code=code,
@@ -19,5 +20,5 @@ def insufficient(code: str, what: str, available: int, assigned: int, requested:
         available=available,
         assigned=assigned,
         requested=requested,
-        advice=f"ask for at most {assigned + max(0, available)} or free some elsewhere",
+        advice=f"add at most {available} or free some elsewhere",
     )

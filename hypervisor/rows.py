@@ -30,6 +30,7 @@ class PartitionRow(Row):
     home_chip: int
     generation: int
     acknowledged: int
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,10 @@ class AnswerRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class ChangeRow(Row):
-    """A change of configuration that is not finished, so that its repeated request does not apply it twice."""
+    """A change of configuration that is not finished, so that its repeated request does not apply it twice.
+
+    `console`, `epoch` and `number` are the session and the request that asked for it.
+    """
 
     KEY: ClassVar[int] = 2
     lpar: str
@@ -89,6 +93,7 @@ class ChangeRow(Row):
     state: str
     total_before: int
     console: str
+    epoch: int
     number: int
     wait_ms: int
 

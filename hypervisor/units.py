@@ -1,6 +1,7 @@
 """The NX units as the hypervisor knows them: their sessions, their contexts, and what a lost one still holds. Pure.
 
-A context is programmed before a window is open and confirmed closed before its credit is free. A unit that cannot be
+A context is programmed before a window is open and confirmed closed before its credit is free. A window has at most one
+request at its unit: a repeat of an earlier one that was lost could overtake a later one. A unit that cannot be
 reached has certainly refused every paste once its fence has run out: it counts from the send time of its last
 echoed beat, we from the receipt of its last message, which is later.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
 from hypervisor.ledger import Ledger, Window, WindowPhase
 from protocol.clock import MILLISECOND_US, earliest
+from protocol.codes import HcallCode
 from protocol.effects import Effects
 from protocol.fabric_messages import (
     CloseContext,
@@ -20,6 +22,7 @@ from protocol.fabric_messages import (
     ContextDraining,
     ContextProgrammed,
     Contexts,
+    ContextSummary,
     ListContexts,
     ProgramContext,
     UnitNoted,
@@ -30,10 +33,15 @@ from protocol.session import Answered, Called, Closed, Ending, Event, Moved, Not
 from protocol.system import ChipSettings, SystemSettings
 from protocol.telemetry_messages import PeerMoved
 
+ContextRequest = ProgramContext | CloseContext
+
 
 @dataclass(slots=True)
 class Unit:
-    """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on."""
+    """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on.
+
+    `in_flight`: by window, the request that the unit has not answered yet.
+    """
 
     chip: ChipSettings
     session: Session | None = None
@@ -42,21 +50,29 @@ class Unit:
     ready: bool = False
     reconciled: bool = False
     quiet_us: int | None = None
+    in_flight: dict[int, ContextRequest] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.chip.unit
 
     @property
+    def reachable(self) -> bool:
+        """Whether the unit is connected and heard."""
+        return self.session is not None and self.session.peer is not None and not self.session.suspected
+
+    @property
     def usable(self) -> bool:
         """Whether windows may be placed here."""
-        return self.ready and self.reconciled and self.session is not None and not self.session.suspected
+        return self.ready and self.reconciled and self.reachable
 
     @property
     def state(self) -> str:
         if self.session is None:
             return "absent" if self.quiet_us is not None else "fenced"
-        return "suspected" if self.session.suspected else "running"
+        if not self.reachable:
+            return "suspected"
+        return "running" if self.ready and self.reconciled else "starting"
 
 
 @dataclass(slots=True)
@@ -67,7 +83,7 @@ class Units:
     ledger: Ledger
     fabric: Listener
     effects: Effects
-    programmed: Callable[[Window, bool, int], None]
+    programmed: Callable[[Window, HcallCode, int], None]
     closed: Callable[[Window, int], None]
     draining: Callable[[Window, int], None]
     by_name: dict[str, Unit] = field(default_factory=dict)
@@ -95,19 +111,8 @@ class Units:
         return fit[0] if fit else None
 
     def program(self, window: Window, now_us: int) -> None:
-        """Have the window's context made; `programmed` is called when the unit has answered."""
-        self._call(
-            window,
-            ProgramContext(
-                window_id=window.window_id,
-                lpar=window.lpar,
-                credit_type=window.credit_type,
-                window_credits=MAX_WINDOW_CREDITS,
-                process_id=window.process_id,
-                token=window.token,
-            ),
-            now_us,
-        )
+        """Have the window's context made as it is wanted; `programmed` is called when the unit has answered."""
+        self._pursue(window, now_us)
 
     def close(self, window: Window, now_us: int) -> None:
         """Have the window's context closed and drained; `closed` is called when that is certain."""
@@ -115,7 +120,7 @@ class Units:
         if unit is None or (unit.session is None and unit.quiet_us is None):
             self.closed(window, now_us)
             return
-        self._call(window, CloseContext(window_id=window.window_id), now_us)
+        self._pursue(window, now_us)
 
     def handle(self, event: Event, now_us: int) -> None:
         """What happened on the fabric link."""
@@ -128,20 +133,29 @@ class Units:
                 self._closed(session, ending, now_us)
             case Called(session, number, UnitReady() as ready):
                 self._ready(session, number, ready)
-            case Answered(_, ProgramContext(window_id=window_id), _, ContextProgrammed(accepted=accepted)):
-                self._programmed(window_id, accepted, now_us)
-            case Answered(_, CloseContext(window_id=window_id), _, ContextClosed()):
-                self._context_closed(window_id, now_us)
-            case Answered(session, ListContexts(), _, Contexts() as contexts):
-                self._reconcile(session, contexts, now_us)
-            case Noticed(_, ContextDraining(window_id=window_id)):
-                window = self.ledger.windows.get(window_id)
-                if window is not None:
+            case Answered(session) if self.by_name[session.name].session is session:
+                self._answered(self.by_name[session.name], event, now_us)
+            case Noticed(session, ContextDraining(window_id=window_id)):
+                window = self._window(window_id, self.by_name[session.name])
+                if window is not None and window.phase is WindowPhase.CLOSING:
                     self.draining(window, now_us)
-            case Answered(session, request, _, reply):
-                self.effects.note("error", "fabric_refused", unit=session.name, request=request.type, reply=str(reply))
             case _:
                 pass
+
+    def _answered(self, unit: Unit, event: Answered, now_us: int) -> None:
+        request, reply = event.request, event.reply
+        if isinstance(request, ProgramContext | CloseContext):
+            unit.in_flight.pop(request.window_id, None)
+        match request, reply:
+            case ProgramContext(), ContextProgrammed(accepted=accepted):
+                self._programmed(unit, request, accepted, now_us)
+            case CloseContext(window_id=window_id), ContextClosed():
+                self._context_closed(unit, window_id, now_us)
+            case ListContexts(), Contexts():
+                self._reconcile(unit, reply, now_us)
+            case _:
+                came = str(reply)[:200]
+                self.effects.note("error", "fabric_refused", unit=unit.name, request=request.type, reply=came)
 
     def tick(self, now_us: int) -> None:
         """Act on units that are certainly quiet by now."""
@@ -154,9 +168,31 @@ class Units:
     def wake_us(self) -> int | None:
         return earliest(*(unit.quiet_us for unit in self.by_name.values() if unit.session is None))
 
-    def _call(self, window: Window, request: ProgramContext | CloseContext, now_us: int) -> None:
+    def _window(self, window_id: int, unit: Unit) -> Window | None:
+        window = self.ledger.windows.get(window_id)
+        return window if window is not None and window.unit == unit.name else None
+
+    def _pursue(self, window: Window, now_us: int) -> None:
+        """Ask the unit for what the window needs next, unless it has not answered the last request."""
         unit = self.by_name.get(window.unit)
-        if unit is not None and unit.session is not None:
+        if unit is None:
+            return
+        if window.phase is WindowPhase.CLOSING:
+            self._call(unit, CloseContext(window_id=window.window_id), now_us)
+        elif window.phase in (WindowPhase.PROGRAMMING, WindowPhase.OPEN):
+            program = ProgramContext(
+                window_id=window.window_id,
+                lpar=window.lpar,
+                credit_type=window.credit_type,
+                window_credits=MAX_WINDOW_CREDITS,
+                process_id=window.process_id,
+                token=window.token,
+            )
+            self._call(unit, program, now_us)
+
+    def _call(self, unit: Unit, request: ContextRequest, now_us: int) -> None:
+        if unit.session is not None and request.window_id not in unit.in_flight:
+            unit.in_flight[request.window_id] = request
             self.fabric.call(unit.session, request, now_us)
 
     def _opened(self, session: Session, now_us: int) -> None:
@@ -164,6 +200,7 @@ class Units:
         unit.session, unit.endpoints = session, dict(session.endpoints)
         unit.ready = unit.reconciled = False
         unit.quiet_us = None
+        unit.in_flight.clear()
         self.fabric.call(session, ListContexts(), now_us)
         self._publish(session, "opened", now_us)
 
@@ -179,6 +216,7 @@ class Units:
             return
         unit.session = None
         unit.ready = unit.reconciled = False
+        unit.in_flight.clear()
         unit.quiet_us = now_us if ending is Ending.BYE else session.heard_us + self._fence_us
 
     def _ready(self, session: Session, number: int, ready: UnitReady) -> None:
@@ -187,41 +225,67 @@ class Units:
         unit.ready = True
         self.fabric.answer(session, number, UnitNoted())
 
-    def _programmed(self, window_id: int, accepted: bool, now_us: int) -> None:
-        window = self.ledger.windows.get(window_id)
-        if window is None or window.phase is not WindowPhase.PROGRAMMING:
+    def _programmed(self, unit: Unit, request: ProgramContext, accepted: bool, now_us: int) -> None:
+        window = self._window(request.window_id, unit)
+        if window is None:
+            self._call(unit, CloseContext(window_id=request.window_id), now_us)
             return
-        self.ledger.move(window, WindowPhase.OPEN if accepted else WindowPhase.RESERVED)
-        self.programmed(window, accepted, now_us)
+        if accepted:
+            window.bound_to = request.process_id
+        if window.phase is WindowPhase.CLOSING or window.process_id != request.process_id:
+            self._pursue(window, now_us)
+        elif accepted:
+            self._bound(window, WindowPhase.OPEN, HcallCode.H_SUCCESS, now_us)
+        elif window.bound_to:
+            window.process_id = window.bound_to
+            self._bound(window, WindowPhase.OPEN, HcallCode.H_STATE, now_us)
+        else:
+            self.effects.note("warning", "unit_has_no_room", unit=unit.name, window_id=window.window_id)
+            self._bound(window, WindowPhase.RESERVED, HcallCode.H_HARDWARE, now_us)
 
-    def _context_closed(self, window_id: int, now_us: int) -> None:
-        window = self.ledger.windows.get(window_id)
-        if window is not None and window.phase is WindowPhase.CLOSING:
+    def _bound(self, window: Window, phase: WindowPhase, code: HcallCode, now_us: int) -> None:
+        if window.phase is not phase:
+            self.ledger.move(window, phase)
+        self.programmed(window, code, now_us)
+
+    def _context_closed(self, unit: Unit, window_id: int, now_us: int) -> None:
+        window = self._window(window_id, unit)
+        if window is None:
+            return
+        window.bound_to = 0
+        if window.phase is WindowPhase.CLOSING:
             self.closed(window, now_us)
+        else:
+            self._pursue(window, now_us)
 
     def _all_contexts_gone(self, unit: Unit, now_us: int) -> None:
         for window in [window for window in self.ledger.windows.values() if window.unit == unit.name]:
             if window.phase is WindowPhase.CLOSING:
                 self.closed(window, now_us)
 
-    def _reconcile(self, session: Session, contexts: Contexts, now_us: int) -> None:
+    def _reconcile(self, unit: Unit, contexts: Contexts, now_us: int) -> None:
         """Close what the ledger does not know or is closing, program what the unit lacks."""
-        unit = self.by_name[session.name]
-        if unit.session is not session:
-            return
         held = {context.window_id: context for context in contexts.contexts}
         for window_id, context in held.items():
-            window = self.ledger.windows.get(window_id)
+            window = self._window(window_id, unit)
             wanted = window is not None and window.phase in (WindowPhase.OPEN, WindowPhase.PROGRAMMING)
             if not wanted or window is None or window.token != context.token:
-                self.fabric.call(session, CloseContext(window_id=window_id), now_us)
+                self._call(unit, CloseContext(window_id=window_id), now_us)
         for window in [window for window in self.ledger.windows.values() if window.unit == unit.name]:
-            if window.phase in (WindowPhase.OPEN, WindowPhase.PROGRAMMING):
-                self.program(window, now_us)
-            elif window.phase is WindowPhase.CLOSING and window.window_id not in held:
-                self.closed(window, now_us)
+            self._compare(unit, window, held.get(window.window_id), now_us)
         unit.reconciled = True
         self.effects.note("info", "unit_reconciled", unit=unit.name, contexts=len(held))
+
+    def _compare(self, unit: Unit, window: Window, context: ContextSummary | None, now_us: int) -> None:
+        """One window of the ledger beside what its unit holds of it."""
+        same = context is not None and context.token == window.token
+        window.bound_to = context.process_id if context is not None and same else 0
+        if window.phase is WindowPhase.OPEN and window.bound_to == window.process_id:
+            return
+        if window.phase is WindowPhase.CLOSING and context is None and window.window_id not in unit.in_flight:
+            self.closed(window, now_us)
+        else:
+            self._pursue(window, now_us)
 
     def _publish(self, session: Session, step: str, now_us: int) -> None:
         self.effects.publish(

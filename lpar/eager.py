@@ -8,7 +8,7 @@ from enum import Enum, auto
 from lpar.driver import Operation, VasDriver
 from lpar.pool import Pool
 from lpar.walk import Reconfiguration, ReopenWalk
-from protocol.codes import WindowFlag
+from protocol.codes import CreditType, WindowFlag
 
 
 class EagerStage(Enum):

@@ -111,7 +111,7 @@ class LparStatus(Part):
 
 
 class UnitStatus(Part):
-    """`state` is one of `absent`, `running`, `suspected`, `fenced`."""
+    """`state` is one of `absent`, `starting`, `running`, `suspected`, `fenced`."""
 
     name: Name
     chip: U32

@@ -14,6 +14,8 @@ from protocol.session_messages import Beat, BeatEcho, Bye, ByeDone, Hello, Probe
 from protocol.wire import Envelope
 
 HELLO_REPEAT_US = 500 * MILLISECOND_US
+PROBES_MISSED = 3
+"""Probes of a connection-lived session that may fail to come before the connection is left."""
 BEATS_REMEMBERED = 16
 
 
@@ -32,9 +34,10 @@ class Identity:
 class Dialer(SessionEnd):
     """One session at somebody else's listener.
 
-    While it has none it says HELLO every HELLO_REPEAT_US; after `terms.suspect_us` of silence in which an answer was
-    due, it leaves the connection and re-attaches on a new one. Silence never ends the session here: only a refusal
-    does, which comes out as `Ended`.
+    While it has none it says HELLO every HELLO_REPEAT_US; after `terms.suspect_us` of silence in which something was
+    due, it leaves the connection and re-attaches on a new one. What is due: WELCOME, a beat's echo, an answer, or the
+    probes that WELCOME promised (their absence shows a connection that ZeroMQ re-made under the session: the listener
+    does not know the new one). Silence never ends the session here: only a refusal does, which comes out as `Ended`.
     """
 
     def __init__(self, link: str, endpoint: str, identity: Identity, terms: Terms, effects: Effects) -> None:
@@ -47,9 +50,11 @@ class Dialer(SessionEnd):
         self.ended = False
         self.lease_anchor_us: int | None = None
         self._hello_due_us: int | None = None
+        self._hello_said_us = 0
         self._silent_since_us = 0
         self._beat_due_us = 0
         self._beat_us = 0
+        self._probe_us = 0
         self._sequence = 0
         self._beats: dict[int, int] = {}
 
@@ -69,6 +74,7 @@ class Dialer(SessionEnd):
         self.session = self._fresh_session()
         self.ended = False
         self.lease_anchor_us = None
+        self._beats.clear()
         self._redial(now_us)
 
     def receive(self, envelope: Envelope, now_us: int) -> list[Event]:
@@ -80,15 +86,17 @@ class Dialer(SessionEnd):
         if isinstance(body, Welcome):
             return self._welcomed(body, now_us)
         if isinstance(body, Refused) and not envelope.number:
-            return self._refused(body, now_us)
+            return self._refused(body, envelope.epoch, now_us)
         if isinstance(body, Refused) and body.code in (RefusalCode.NO_SESSION, RefusalCode.EPOCH):
-            return self._refused(body, now_us)
+            return self._refused(body, envelope.epoch, now_us)
         if not self.established or envelope.epoch != self.session.epoch:
             return []
         if isinstance(body, BeatEcho):
             sent_us = self._beats.pop(body.sequence, None)
             if sent_us is not None:
                 self.lease_anchor_us = max(sent_us, self.lease_anchor_us or 0)
+        if isinstance(body, ByeDone):
+            self._end()
         if isinstance(body, Probe | ByeDone):
             return []
         return self.exchange(self.session, envelope, now_us)
@@ -97,7 +105,7 @@ class Dialer(SessionEnd):
         """Say HELLO, beat, repeat what is due, or leave a silent connection."""
         if self.ended:
             return
-        if self._answer_is_due and now_us >= self._silent_since_us + self.terms.suspect_us:
+        if self._answer_is_due and now_us >= self._silent_since_us + self._patience_us:
             self._redial(now_us)
         elif not self.established and self._hello_due_us is not None and now_us >= self._hello_due_us:
             self._say_hello(now_us)
@@ -109,13 +117,13 @@ class Dialer(SessionEnd):
     def wake_us(self) -> int | None:
         if self.ended:
             return None
-        suspicion_us = self._silent_since_us + self.terms.suspect_us if self._answer_is_due else None
+        suspicion_us = self._silent_since_us + self._patience_us if self._answer_is_due else None
         if not self.established:
             return earliest(self._hello_due_us, suspicion_us)
         return earliest(suspicion_us, self._beat_due_us if self._beat_us else None, self.session.caller.wake_us())
 
     def say_bye(self) -> None:
-        """End the session of our own accord; ByeDone need not be waited for by the caller of this."""
+        """End the session of our own accord. `ended` is true from the arrival of ByeDone on."""
         if self.established:
             self.send(self.session, Bye())
 
@@ -133,8 +141,15 @@ class Dialer(SessionEnd):
 
     @property
     def _answer_is_due(self) -> bool:
-        """Whether silence means anything: we wait for WELCOME, an echo or an answer."""
-        return not self.established or bool(self._beat_us) or self.session.caller.is_waiting
+        """Whether silence means anything: we wait for WELCOME, an echo, a probe or an answer."""
+        if not self.established:
+            return self._hello_due_us is not None
+        return bool(self._beat_us or self._probe_us) or self.session.caller.is_waiting
+
+    @property
+    def _patience_us(self) -> int:
+        """How much silence is too much; a listener that probes seldom is given time for some probes."""
+        return max(self.terms.suspect_us, PROBES_MISSED * self._probe_us if self.established else 0)
 
     def _redial(self, now_us: int) -> None:
         self.established = False
@@ -155,7 +170,7 @@ class Dialer(SessionEnd):
             pid=who.pid,
             endpoints=who.endpoints,
         )
-        self._hello_due_us = now_us + HELLO_REPEAT_US
+        self._hello_said_us, self._hello_due_us = now_us, now_us + HELLO_REPEAT_US
         self.effects.send(self.link, DIALLED, Envelope(hello))
 
     def _welcomed(self, welcome: Welcome, now_us: int) -> list[Event]:
@@ -168,6 +183,7 @@ class Dialer(SessionEnd):
         session.caller.limit = min(OUTSTANDING_LIMIT, welcome.outstanding)
         self.established, self._hello_due_us = True, None
         self._beat_us = welcome.beat_ms * MILLISECOND_US
+        self._probe_us = welcome.probe_ms * MILLISECOND_US
         if self._beat_us and not already:
             self._beat(now_us)
         if already:
@@ -176,23 +192,38 @@ class Dialer(SessionEnd):
         self.send_due(session, now_us)
         return [Established(session, resumed)]
 
-    def _refused(self, refusal: Refused, now_us: int) -> list[Event]:
+    def _refused(self, refusal: Refused, epoch: int, now_us: int) -> list[Event]:
         if refusal.code in (RefusalCode.NO_SESSION, RefusalCode.EPOCH):
             if self.established:
-                self.established = False
-                self.session.peer = None
-                self._say_hello(now_us)
+                self._detached(now_us)
             return []
         if not refusal.code.definite:
-            self._hello_due_us = now_us + max(refusal.after_ms * MILLISECOND_US, MILLISECOND_US)
+            if not self.established:
+                # The wait was asked for: silence counts from its end.
+                self._hello_due_us = now_us + (refusal.after_ms * MILLISECOND_US or HELLO_REPEAT_US)
+                self._silent_since_us = self._hello_due_us
             return []
-        if self.established and refusal.code is not RefusalCode.SESSION_DEAD:
+        if refusal.code is RefusalCode.SESSION_DEAD:
+            if epoch != self.session.epoch:
+                return []
+        elif self.established:
             return []
+        self._end()
+        return [Ended(self.session, refusal)]
+
+    def _detached(self, now_us: int) -> None:
+        """The listener does not know this connection (any more): HELLO, but not at the speed of its refusals."""
+        self.established = False
+        self.session.peer = None
+        self._hello_due_us = max(now_us, self._hello_said_us + HELLO_REPEAT_US)
+        if self._hello_due_us == now_us:
+            self._say_hello(now_us)
+
+    def _end(self) -> None:
         self.ended = True
         self.established = False
         self.session.alive = False
         self.session.peer = None
-        return [Ended(self.session, refusal)]
 
     def _beat(self, now_us: int) -> None:
         self._sequence += 1

@@ -91,10 +91,10 @@ class Caller:
         return None if entry is None else entry.body
 
     def postpone(self, number: int, after_us: int, now_us: int) -> None:
-        """The peer said RETRY: repeat with the same number after a while."""
+        """The peer said RETRY: repeat with the same number after a while (0: the peer names no time)."""
         entry = self.outstanding.get(number)
         if entry is not None:
-            entry.due_us = now_us + after_us
+            entry.due_us = now_us + (after_us or REPEAT_FIRST_US)
             entry.repeat_us = REPEAT_FIRST_US
 
     def repeat_all(self, now_us: int) -> None:
@@ -134,14 +134,17 @@ class Callee:
         return bool(forgotten)
 
     def admit(self, number: int) -> Admission:
-        """Decide on a request; EXECUTE marks it as under way."""
+        """Decide on a request; EXECUTE marks it as under way.
+
+        A caller that acknowledges what it has no answer for cannot make `under_way` grow beyond the limit.
+        """
         if number < self.acked_below:
             return Admission.STALE
         if number in self.answers:
             return Admission.REPEAT_ANSWER
         if number in self.under_way:
             return Admission.ALREADY_UNDER_WAY
-        if number >= self.acked_below + self.limit:
+        if number >= self.acked_below + self.limit or len(self.under_way) >= self.limit:
             return Admission.TOO_MANY
         self.under_way.add(number)
         return Admission.EXECUTE

@@ -16,29 +16,39 @@ from protocol import hcall_messages as hcall
 from protocol import paste_messages as paste
 from protocol import session_messages as session
 from protocol import telemetry_messages as telemetry
-from protocol.message import Message
+from protocol.message import Message, Reply
 
 MEBIBYTE = 1 << 20
 BODY_LIMIT_BYTES = MEBIBYTE
-"""Frame 0 of any message; the largest are a `Contexts` answer and a file's text."""
+"""Frame 0 of a message; the largest is a file's text."""
+CONTEXTS_LIMIT_BYTES = 4 * MEBIBYTE
+"""Frame 0 of what an NX unit says: a `Contexts` answer has up to 65,536 rows of 60 bytes."""
 BULK_LIMIT_BYTES = 4 * MEBIBYTE
 """A frame of source or target bytes: the largest request limit plus history and room for expansion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """A closed tagged union: the messages of one link in one direction."""
+    """A closed tagged union: the messages of one link in one direction. `replies` bear the other one's numbers."""
 
     messages: tuple[type[Message], ...]
+    body_limit_bytes: int = BODY_LIMIT_BYTES
     adapter: TypeAdapter[Message] = field(init=False)
     names: frozenset[str] = field(init=False)
+    replies: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         union: Any = reduce(or_, self.messages)
         if len(self.messages) > 1:
             union = Annotated[union, Field(discriminator="type")]
         object.__setattr__(self, "adapter", TypeAdapter(union))
-        object.__setattr__(self, "names", frozenset(message.model_fields["type"].default for message in self.messages))
+        object.__setattr__(self, "names", frozenset(_name(message) for message in self.messages))
+        replies = (message for message in self.messages if issubclass(message, Reply | session.Refused))
+        object.__setattr__(self, "replies", frozenset(_name(message) for message in replies))
+
+
+def _name(message: type[Message]) -> str:
+    return str(message.model_fields["type"].default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,8 @@ FABRIC = Link(
         (
             *SESSION_UP, session.Refused, fabric.UnitReady, fabric.ContextProgrammed, fabric.ContextClosed,
             fabric.ContextDraining, fabric.Contexts,
-        )
+        ),
+        body_limit_bytes=CONTEXTS_LIMIT_BYTES,
     ),
     down=Vocabulary(
         (*SESSION_DOWN, fabric.UnitNoted, fabric.ProgramContext, fabric.CloseContext, fabric.ListContexts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocol.clock import earliest
+from protocol.clock import MILLISECOND_US, earliest
 from protocol.effects import Effects, Peer
 from protocol.message import Notice
 from protocol.refusals import RefusalCode
@@ -64,7 +64,7 @@ class Listener(SessionEnd):
 
     def restore(self, sessions: list[Session], epochs: dict[str, int], now_us: int) -> None:
         """Take over the sessions of an earlier process: each gets a full new lease before it is judged."""
-        self.epochs = dict(epochs)
+        self.epochs = dict(epochs) if self.terms.by_beats else {"": max(epochs.values(), default=0)}
         for session in sessions:
             session.heard_us = now_us
             session.peer = None
@@ -228,8 +228,9 @@ class Listener(SessionEnd):
             epoch=session.epoch,
             secret=session.secret,
             resumed=resumed,
-            beat_ms=terms.beat_us // 1000 if terms.by_beats else 0,
-            lease_ms=terms.lease_us // 1000,
+            beat_ms=terms.beat_us // MILLISECOND_US if terms.by_beats else 0,
+            probe_ms=0 if terms.by_beats else terms.beat_us // MILLISECOND_US,
+            lease_ms=terms.lease_us // MILLISECOND_US,
             outstanding=session.callee.limit,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
@@ -19,12 +20,19 @@ import zmq
 from protocol.codes import ExitCode
 from protocol.effects import Core, Dial, Effects, Exit, Hangup, Send
 from protocol.link import LINKS, TELEMETRY
-from protocol.socket import NodeSocket, Unreachable
+from protocol.socket import NodeSocket, Unreachable, remove_stale_socket
 from protocol.wire import Envelope, WireError, decode, encode
 
+Handler = Callable[[int, FrameType | None], object] | int | None
+"""What Python's signal module takes and returns as a handler."""
 IDLE_WAIT_US = 1_000_000
 CONGESTED_WAIT_US = 2_000
 REFUSALS_LOGGED_PER_TURN = 1
+PAUSED_US = 2 * IDLE_WAIT_US
+"""A turn that comes this late means that the process was paused or the disk stalled."""
+CATCH_UP_US = 500_000
+CATCH_UP_QUIET_MS = 50
+"""After a pause the node reads until nothing comes for so long, CATCH_UP_US at most, before the core judges silence."""
 
 
 class StoreError(Exception):
@@ -69,9 +77,13 @@ class Node:
         self.sockets: dict[str, NodeSocket] = {}
         self.publisher: zmq.Socket[bytes] | None = None
         self._alarm_read, self._alarm_write = os.pipe()
+        os.set_blocking(self._alarm_read, False)
         os.set_blocking(self._alarm_write, False)
         self._stops = 0
+        self._stopping = False
         self._busy = False
+        self._ticked_us = 0
+        self._closed = False
         try:
             for link, endpoint in listen.items():
                 self._own(link, NodeSocket.listen(self.context, LINKS[link], endpoint))
@@ -79,6 +91,7 @@ class Node:
                 self.publisher = self.context.socket(zmq.PUB)
                 self.publisher.setsockopt(zmq.LINGER, 0)
                 self.publisher.setsockopt(zmq.SNDHWM, TELEMETRY.high_water_mark)
+                remove_stale_socket(publish)
                 self.publisher.bind(publish)
         except zmq.ZMQError:
             self.close()
@@ -86,48 +99,73 @@ class Node:
         self.poller.register(self._alarm_read, zmq.POLLIN)
 
     def run(self) -> Exit:
-        """Turn until the core exits or the store fails."""
-        self._catch_signals()
+        """Turn until the core exits or the store fails.
+
+        SIGTERM and SIGINT stop it in order, a second one at once; in a thread of its own it does not hear them.
+        """
+        before = self._catch_signals()
         try:
-            self.core.start(self.clock())
+            self._ticked_us = self.clock()
+            self.core.start(self._ticked_us)
             while True:
                 ending = self._turn()
                 if ending is not None:
                     return ending
         finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
             self.close()
 
     def close(self) -> None:
         """Close every socket; messages still queued are gone."""
+        if self._closed:
+            return
+        self._closed = True
         for socket in self.sockets.values():
             socket.close()
         if self.publisher is not None:
             self.publisher.close(linger=0)
         self.context.term()
+        os.close(self._alarm_read)
+        os.close(self._alarm_write)
 
     def _turn(self) -> Exit | None:
         ending = self._settle(self.core.effects.take())
         if ending is not None:
             return ending
-        self.poller.poll(self._wait_ms())
-        if self._stops:
-            os.read(self._alarm_read, 64)
-            if self._stops > 1:
-                return Exit(ExitCode.OK, "stopped at the second signal")
-            self._stops = 0
-            self._first_stop()
-        for link, socket in list(self.sockets.items()):
-            self._drain(link, socket)
-        self.core.tick(self.clock())
+        self._poll(self._wait_ms())
+        if self._stops > 1:
+            return Exit(ExitCode.OK, "stopped at the second signal")
+        if self._stops and not self._stopping:
+            self._stopping = True
+            self.core.stop(self.clock())
+        self._drain_all()
+        if self.clock() - self._ticked_us > PAUSED_US:
+            self._catch_up()
+        self._ticked_us = self.clock()
+        self.core.tick(self._ticked_us)
         ending = self._settle(self.core.effects.take())
         if ending is not None:
             return ending
         self._busy = self.work() if self.work is not None else False
         return None
 
-    def _first_stop(self) -> None:
-        self._catch_signals(second=True)
-        self.core.stop(self.clock())
+    def _poll(self, wait_ms: int) -> bool:
+        """Wait for a message or a signal; whether something came."""
+        ready = self.poller.poll(wait_ms)
+        if any(number == self._alarm_read for number, _ in ready):
+            os.read(self._alarm_read, 64)
+        return bool(ready)
+
+    def _drain_all(self) -> None:
+        for link, socket in list(self.sockets.items()):
+            self._drain(link, socket)
+
+    def _catch_up(self) -> None:
+        """What peers said during our own pause is read before the core takes their silence for death."""
+        until_us = self.clock() + CATCH_UP_US
+        while self._poll(CATCH_UP_QUIET_MS) and self.clock() < until_us:
+            self._drain_all()
 
     def _drain(self, link: str, socket: NodeSocket) -> None:
         refused = 0
@@ -181,15 +219,21 @@ class Node:
             self.poller.unregister(old.zmq)
             old.close()
         if isinstance(transmission, Dial):
-            self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint))
+            try:
+                self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint))
+            except zmq.ZMQError as error:
+                self.log.error("dial_failed", link=link, endpoint=transmission.endpoint, reason=str(error))
 
     def _own(self, link: str, socket: NodeSocket) -> None:
         self.sockets[link] = socket
         self.poller.register(socket.zmq, zmq.POLLIN)
 
     def _wait_ms(self) -> int:
-        """How long to sleep: not at all where work or unread messages wait."""
-        if self._busy or any(socket.readable for socket in self.sockets.values()):
+        """How long to sleep: not at all where work, unread messages or wishes of the core wait."""
+        wishes = self.core.effects
+        if self._busy or wishes.transmissions or wishes.writes or wishes.exit is not None:
+            return 0
+        if any(socket.readable for socket in self.sockets.values()):
             return 0
         wake_us = self.core.wake_us()
         wait_us = IDLE_WAIT_US if wake_us is None else wake_us - self.clock()
@@ -197,10 +241,13 @@ class Node:
             wait_us = min(wait_us, CONGESTED_WAIT_US)
         return max(0, min(-(-wait_us // 1000), IDLE_WAIT_US // 1000))
 
-    def _catch_signals(self, *, second: bool = False) -> None:
+    def _catch_signals(self) -> dict[signal.Signals, Handler]:
+        """Count the stops from now on. Returns the handlers there were before."""
+
         def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stops += 2 if second else 1
+            self._stops += 1
             os.write(self._alarm_write, b"!")
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

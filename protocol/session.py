@@ -223,6 +223,10 @@ class SessionEnd:
             return [Called(session, number, body)]
         if admission is Admission.REPEAT_ANSWER:
             self.send(session, session.callee.answers[number], number)
+        elif admission is Admission.STALE and not number:
+            self.send(
+                session, refuse(RefusalCode.STALE_NUMBER, "requests numbered from 1", "a request without a number")
+            )
         elif admission is Admission.TOO_MANY:
             room = f"a number below {session.callee.acked_below + session.callee.limit}"
             self.send(session, refuse(RefusalCode.OUTSTANDING, room, str(number)), number)

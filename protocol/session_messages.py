@@ -25,7 +25,10 @@ class Hello(Message):
 
 
 class Welcome(Message):
-    """The session's epoch (strictly rising per name) and the terms of its lease, as the callee grants them."""
+    """The session's epoch (strictly rising per name) and the terms of its lease, as the callee grants them.
+
+    The holder beats every `beat_ms`, or, where that is 0, hears a probe every `probe_ms`.
+    """
 
     type: Literal["welcome"] = "welcome"
     name: Name
@@ -35,6 +38,7 @@ class Welcome(Message):
     beat_ms: U32
     lease_ms: U32
     outstanding: U32
+    probe_ms: U32 = 0
 
 
 class Beat(Notice):

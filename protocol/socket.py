@@ -66,9 +66,13 @@ class NodeSocket:
 
     @classmethod
     def dial(cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str) -> NodeSocket:
-        """Connect; ZeroMQ keeps trying in the background."""
+        """Connect; ZeroMQ keeps trying in the background. Raises zmq.ZMQError where the endpoint is no address."""
         socket = cls(context, link, zmq.DEALER)
-        socket.zmq.connect(endpoint)
+        try:
+            socket.zmq.connect(endpoint)
+        except zmq.ZMQError:
+            socket.close()
+            raise
         return socket
 
     def receive(self) -> Iterator[tuple[Peer, list[bytes]]]:
@@ -138,7 +142,11 @@ class NodeSocket:
 
 
 def remove_stale_socket(endpoint: str) -> None:
-    """Remove the file of an ipc endpoint on which nobody listens any more (its owner was killed)."""
+    """Remove the file of an ipc endpoint on which nobody listens any more (its owner was killed).
+
+    Raises zmq.ZMQError with EADDRINUSE where somebody listens, or where the file is no socket: a bind would remove
+    either without a word.
+    """
     if not endpoint.startswith("ipc://"):
         return
     import socket as unix
@@ -146,6 +154,8 @@ def remove_stale_socket(endpoint: str) -> None:
     path = Path(endpoint.removeprefix("ipc://"))
     if not path.exists():
         return
+    if not path.is_socket():
+        raise zmq.ZMQError(zmq.EADDRINUSE)
     with unix.socket(unix.AF_UNIX, unix.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -153,6 +163,9 @@ def remove_stale_socket(endpoint: str) -> None:
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
-        except OSError:
+        except FileNotFoundError:
             return
+        except OSError:
+            # Busy or not ours to connect to: somebody's all the same.
+            pass
     raise zmq.ZMQError(zmq.EADDRINUSE)

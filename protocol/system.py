@@ -179,18 +179,35 @@ def parse_system(text: str, source: str) -> SystemSettings:
     """Read a system file's text. Raises SettingsError with `source`, line where known, key and what was expected."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{source}: {error}") from None
-    flat = {**tables.pop("system", {}), **tables} if isinstance(tables.get("system", {}), dict) else tables
     try:
-        return SystemSettings.model_validate(flat)
+        return SystemSettings.model_validate(_flat(tables, text, source))
     except ValidationError as error:
         complaint = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in complaint["loc"])
-        line = _line_of(text, complaint["loc"])
-        where = f"{source}:{line}" if line else source
+        where = _where(text, source, complaint["loc"])
         came = "" if complaint["type"] in ("missing", "value_error") else f" (came: {complaint['input']!r:.60})"
-        raise SettingsError(f"{where}: {key or 'system'}: {complaint['msg']}{came}") from None
+        expected = complaint["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{where}: {key or 'system'}: {expected}{came}") from None
+
+
+def _flat(tables: dict[str, object], text: str, source: str) -> dict[str, object]:
+    """The keys of [system] beside the other tables, which is how SystemSettings has them."""
+    system = tables.get("system", {})
+    if not isinstance(system, dict):
+        return tables
+    others = {key: value for key, value in tables.items() if key != "system"}
+    for key in system.keys() & others.keys():
+        where = _where(text, source, (key,))
+        raise SettingsError(f"{where}: {key}: stands in [system] and outside of it; expected one of the two")
+    return {**system, **others}
+
+
+def _where(text: str, source: str, steps: tuple[int | str, ...]) -> str:
+    """The file with the line of a key; where the key is not written, with that of its table."""
+    line = _line_of(text, steps) or _line_of(text, steps[:2] if len(steps) > 2 else steps[:1])
+    return f"{source}:{line}" if line else source
 
 
 def _line_of(text: str, steps: tuple[int | str, ...]) -> int | None:
@@ -206,7 +223,7 @@ def _line_of(text: str, steps: tuple[int | str, ...]) -> int | None:
             here = line.strip("[] ")
             seen += here == table
             inside = (here == table and seen == wanted) or (here == "system" and len(steps) == 1)
-            if inside and isinstance(steps[-1], int):
+            if here == table and seen == wanted and len(steps) - isinstance(steps[-1], int) == 1:
                 return number
         elif inside and line.split("=")[0].strip() == key:
             return number

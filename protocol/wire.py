@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from reprlib import Repr
 from typing import Any
 
 import msgpack
 from pydantic import BaseModel, ValidationError
 
-from protocol.link import BODY_LIMIT_BYTES, BULK_FRAMES, BULK_LIMIT_BYTES, Vocabulary
+from protocol.link import BULK_FRAMES, BULK_LIMIT_BYTES, Vocabulary
 from protocol.message import Message
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Refused
@@ -21,6 +22,8 @@ WIRE_VERSION = 1
 ENVELOPE_KEYS = frozenset(("v", "type", "epoch", "number", "acked", "body"))
 _COUNTERS = ("epoch", "number", "acked")
 _COUNTER_LIMIT = 1 << 63
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,10 @@ class Envelope:
 
 
 class WireError(Exception):
-    """Bytes that are no message of this link. `refusal` is the answer; `number` that of the request, if readable."""
+    """Bytes that are no message of this link. `refusal` is the answer; `number` that of the request, if readable.
+
+    A refused reply has number 0: it bears the other direction's number, which would settle a request of its sender.
+    """
 
     def __init__(self, code: RefusalCode, expected: str, came: str, epoch: int = 0, number: int = 0) -> None:
         super().__init__(f"{code}: expected {expected}, came {came}")
@@ -47,6 +53,11 @@ class WireError(Exception):
 def refuse(code: RefusalCode, expected: str, came: str, after_ms: int = 0) -> Refused:
     """A refusal with the advice of the error table; the texts are cut to 500 characters."""
     return Refused(code=code, expected=expected[:500], came=came[:500], advice=code.advice, after_ms=after_ms)
+
+
+def _short(value: object) -> str:
+    """What came, in a few words. A plain repr would recurse as deep as a hostile message is nested."""
+    return _SHORT.repr(value)[:80]
 
 
 def _plain(part: object) -> object:
@@ -76,29 +87,33 @@ def decode(frames: Sequence[bytes], vocabulary: Vocabulary) -> Envelope:
     """
     if not frames:
         raise WireError(RefusalCode.FRAMES, "at least one frame", "none")
-    head = _unpack_head(frames[0])
-    epoch, number = head["epoch"], head["number"]
+    head = _unpack_head(frames[0], vocabulary.body_limit_bytes)
     kind, body = head["type"], head["body"]
     if not isinstance(kind, str) or kind not in vocabulary.names:
         raise WireError(
-            RefusalCode.UNKNOWN_TYPE, f"one of {', '.join(sorted(vocabulary.names))}", repr(kind)[:80], epoch, number
+            RefusalCode.UNKNOWN_TYPE,
+            f"one of {', '.join(sorted(vocabulary.names))}",
+            _short(kind),
+            head["epoch"],
+            head["number"],
         )
+    epoch, number = head["epoch"], 0 if kind in vocabulary.replies else head["number"]
     if "type" in body:
         expected = "no field 'type' in the body: it stands in the envelope"
         raise WireError(RefusalCode.BODY, expected, "one", epoch, number)
     try:
         message = vocabulary.adapter.validate_python({"type": kind, **body})
     except ValidationError as error:
-        expected, came = _describe(error, kind)
+        expected, came = _describe(error, tagged=len(vocabulary.messages) > 1)
         raise WireError(RefusalCode.BODY, f"{kind}: {expected}", came, epoch, number) from None
     bulk = tuple(frames[1:])
     _check_bulk(message, bulk, epoch, number)
-    return Envelope(message, epoch, number, head["acked"], bulk)
+    return Envelope(message, epoch, head["number"], head["acked"], bulk)
 
 
-def _unpack_head(frame: bytes) -> dict[str, Any]:
-    if len(frame) > BODY_LIMIT_BYTES:
-        raise WireError(RefusalCode.FRAME_SIZE, f"frame 0 of at most {BODY_LIMIT_BYTES} bytes", f"{len(frame)} bytes")
+def _unpack_head(frame: bytes, limit_bytes: int) -> dict[str, Any]:
+    if len(frame) > limit_bytes:
+        raise WireError(RefusalCode.FRAME_SIZE, f"frame 0 of at most {limit_bytes} bytes", f"{len(frame)} bytes")
     try:
         head = msgpack.unpackb(frame, raw=False, strict_map_key=True)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
@@ -106,23 +121,27 @@ def _unpack_head(frame: bytes) -> dict[str, Any]:
     if not isinstance(head, dict) or head.keys() != ENVELOPE_KEYS:
         came = sorted(map(str, head)) if isinstance(head, dict) else type(head).__name__
         raise WireError(RefusalCode.GARBAGE, f"a map with the keys {sorted(ENVELOPE_KEYS)}", str(came))
-    if head["v"] != WIRE_VERSION or isinstance(head["v"], bool):
-        raise WireError(RefusalCode.VERSION, f"version {WIRE_VERSION}", repr(head["v"])[:40])
+    if type(head["v"]) is not int or head["v"] != WIRE_VERSION:
+        raise WireError(RefusalCode.VERSION, f"version {WIRE_VERSION}", _short(head["v"]))
     for key in _COUNTERS:
         value = head[key]
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _COUNTER_LIMIT:
-            raise WireError(RefusalCode.GARBAGE, f"'{key}' as a whole number from 0 to 2^63-1", repr(value)[:40])
+            raise WireError(RefusalCode.GARBAGE, f"'{key}' as a whole number from 0 to 2^63-1", _short(value))
     if not isinstance(head["body"], dict) or not all(isinstance(key, str) for key in head["body"]):
         raise WireError(RefusalCode.GARBAGE, "'body' as a map with text keys", type(head["body"]).__name__)
     return head
 
 
-def _describe(error: ValidationError, kind: str) -> tuple[str, str]:
-    """The first complaint of pydantic as (what was expected where, what came)."""
+def _describe(error: ValidationError, *, tagged: bool) -> tuple[str, str]:
+    """The first complaint of pydantic as (what was expected where, what came).
+
+    Where the vocabulary is a tagged union, the first step of the complaint's place is the tag.
+    """
     complaint = error.errors(include_url=False, include_context=False)[0]
-    steps = [str(step) for step in complaint["loc"] if step != kind]
-    place = ".".join(steps) or "body"
-    return f"{place}: {complaint['msg']}", repr(complaint.get("input"))[:80]
+    steps = complaint["loc"][1:] if tagged else complaint["loc"]
+    place = ".".join(map(str, steps)) or "body"
+    came = "nothing" if complaint["type"] == "missing" else _short(complaint["input"])
+    return f"{place}: {complaint['msg']}", came
 
 
 def _check_bulk(message: Message, bulk: tuple[bytes, ...], epoch: int, number: int) -> None:

@@ -83,6 +83,15 @@ class ClientCore:
     def unreachable(self, link: str, peer: Peer, now_us: int) -> None:
         """Dialled connections mend themselves; only silence counts."""
 
+    def undialable(self, link: str, failure: OSError, now_us: int) -> None:
+        """The endpoint is no address: whoever waits for something from there gets `failure`."""
+        if link == DEVICE_KEY:
+            for task in [*self._calls.values(), *self._connecting]:
+                self.scheduler.resume(task, error=failure)
+        else:
+            self.pastes.undialable(link, failure, now_us)
+        self.scheduler.run(now_us)
+
     def tick(self, now_us: int) -> None:
         """Repeat, redial and let deadlines pass."""
         if self.closed:

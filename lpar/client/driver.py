@@ -208,18 +208,28 @@ class Driver:
     def _transmit(self) -> None:
         if self._context.closed:
             return
-        for wish in self.core.effects.take().transmissions:
-            if isinstance(wish, Send):
-                socket = self._sockets.get(wish.link)
-                if socket is not None:
-                    self._trace("sent", wish.link, wish.envelope)
-                    socket.send(wish.peer, encode(wish.envelope))
-            elif isinstance(wish, Dial):
-                self._hang_up(wish.link)
-                socket = self._sockets[wish.link] = NodeSocket.dial(self._context, link_of(wish.link), wish.endpoint)
-                self._poller.register(socket.zmq, zmq.POLLIN)
-            elif isinstance(wish, Hangup):
-                self._hang_up(wish.link)
+        while wishes := self.core.effects.take().transmissions:
+            for wish in wishes:
+                if isinstance(wish, Send):
+                    socket = self._sockets.get(wish.link)
+                    if socket is not None:
+                        self._trace("sent", wish.link, wish.envelope)
+                        socket.send(wish.peer, encode(wish.envelope))
+                elif isinstance(wish, Dial):
+                    self._dial(wish)
+                elif isinstance(wish, Hangup):
+                    self._hang_up(wish.link)
+
+    def _dial(self, wish: Dial) -> None:
+        self._hang_up(wish.link)
+        try:
+            socket = NodeSocket.dial(self._context, link_of(wish.link), wish.endpoint)
+        except zmq.ZMQError as error:
+            failure = OSError(error.errno, f"cannot dial {wish.endpoint}: {error.strerror}")
+            self.core.undialable(wish.link, failure, monotonic_us())
+            return
+        self._sockets[wish.link] = socket
+        self._poller.register(socket.zmq, zmq.POLLIN)
 
     def _hang_up(self, key: str) -> None:
         socket = self._sockets.pop(key, None)

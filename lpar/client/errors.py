@@ -1,27 +1,27 @@
 """What goes wrong for a client, by cause.
 
-    Exception
-     |- OSError
-     |   |- KernelFailure            the kernel answered an errno; `reason` and `hcall` say why
-     |   |   |- FileMissing          ENOENT; also a FileNotFoundError
-     |   |   |- FileForbidden        EACCES; also a PermissionError
-     |   |   `- WindowExists         EEXIST; also a FileExistsError
-     |   `- TimeoutError             (built in) nobody answered before the deadline; the text names what was awaited
-     |- ClientError
-     |   |- PasteRefused             CR0 = 0: nothing was queued
-     |   |- BusError                 SIGBUS: nothing is behind the address
-     |   |- RequestLost              the NX unit forgot an accepted request; no CSB will come
-     |   |- MessageRefused           the peer refused a message for good; `code` says why
-     |   |- PeerError                the peer answered with something that is no answer to the question
-     |   |- LparClosed               this Lpar was closed
-     |   |- ForkedProcess            this Lpar belongs to the parent process
-     |   |- NxError                  modes "nx" and "mix": the accelerator could not be used; `reason` says why
-     |   `- CodecMissing             a software codec that the data needs is not installed
-     `- ValueError
-         `- DataError                the data cannot be decompressed
-             |- CorruptData          damaged: a checksum, a length or the format does not fit
-             |- TruncatedData        it ends early
-             `- OutputLimit          the output would exceed `max_bytes`
+Exception
+ |- OSError
+ |   |- KernelFailure            the kernel answered an errno; `reason` and `hcall` say why
+ |   |   |- FileMissing          ENOENT; also a FileNotFoundError
+ |   |   |- FileForbidden        EACCES; also a PermissionError
+ |   |   `- WindowExists         EEXIST; also a FileExistsError
+ |   `- TimeoutError             (built in) nobody answered before the deadline; the text names what was awaited
+ |- ClientError
+ |   |- PasteRefused             CR0 = 0: nothing was queued
+ |   |- BusError                 SIGBUS: nothing is behind the address
+ |   |- RequestLost              the NX unit forgot an accepted request; no CSB will come
+ |   |- MessageRefused           the peer refused a message for good; `code` says why
+ |   |- PeerError                the peer answered with something that is no answer to the question
+ |   |- LparClosed               this Lpar was closed
+ |   |- ForkedProcess            this Lpar belongs to the parent process
+ |   |- NxError                  modes "nx" and "mix": the accelerator could not be used; `reason` says why
+ |   `- CodecMissing             a software codec that the data needs is not installed
+ `- ValueError
+     `- DataError                the data cannot be decompressed
+         |- CorruptData          damaged: a checksum, a length or the format does not fit
+         |- TruncatedData        it ends early
+         `- OutputLimit          the output would exceed `max_bytes`
 """
 
 from __future__ import annotations

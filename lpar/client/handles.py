@@ -6,9 +6,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from lpar.client.driver import Driver
 from lpar.client.pastes import PendingPaste
 from lpar.client.request import Csb, Request
+from lpar.client.runner import Runner
 from lpar.client.system_calls import (
     Descriptor,
     Mapping,
@@ -39,7 +39,7 @@ def thread_id() -> int:
 class DeviceFile:
     """An open file of /dev/crypto/nx-gzip. Closing it leaves mapped pages and their window in use."""
 
-    def __init__(self, driver: Driver, descriptor: Descriptor, timeout: float) -> None:
+    def __init__(self, driver: Runner, descriptor: Descriptor, timeout: float) -> None:
         self._driver = driver
         self._descriptor = descriptor
         self._timeout_us = microseconds(timeout)
@@ -87,7 +87,7 @@ class DeviceFile:
 class PasteArea:
     """A mapped paste page. It keeps its window in existence."""
 
-    def __init__(self, driver: Driver, mapping: Mapping, timeout_us: int) -> None:
+    def __init__(self, driver: Runner, mapping: Mapping, timeout_us: int) -> None:
         self._driver = driver
         self._mapping = mapping
         self._timeout_us = timeout_us
@@ -126,7 +126,7 @@ class PasteArea:
 class Pending:
     """An accepted request; its CSB is on the way."""
 
-    def __init__(self, driver: Driver, pending: PendingPaste, tally: PasteTally, timeout_us: int) -> None:
+    def __init__(self, driver: Runner, pending: PendingPaste, tally: PasteTally, timeout_us: int) -> None:
         self._driver = driver
         self._pending = pending
         self._tally = tally
@@ -149,7 +149,7 @@ class Pending:
 class Window:
     """A window and its page, for many requests one after the other. Threads may share it: they take turns."""
 
-    def __init__(self, driver: Driver, state: WindowState, timeout: float) -> None:
+    def __init__(self, driver: Runner, state: WindowState, timeout: float) -> None:
         self._driver = driver
         self._state = state
         self._timeout_us = microseconds(timeout)

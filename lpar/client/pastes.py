@@ -57,7 +57,7 @@ class PendingPaste:
     request: Request
     state: PasteState = PasteState.QUEUED
     csb: Csb | None = None
-    failure: MessageRefused | None = None
+    failure: Exception | None = None
     sent: int = 0
     sent_us: int = 0
     first_sent_us: int = 0
@@ -91,9 +91,7 @@ class PasteLink:
 class PasteTraffic:
     """All pastes of a process. `changed` is told when an attempt's state moves on."""
 
-    def __init__(
-        self, network: str, effects: Effects, timers: Timers, changed: Callable[[PendingPaste], None]
-    ) -> None:
+    def __init__(self, network: str, effects: Effects, timers: Timers, changed: Callable[[PendingPaste], None]) -> None:
         self.network = network
         self.effects = effects
         self.timers = timers
@@ -159,6 +157,13 @@ class PasteTraffic:
             if pending is None or pending.key != key or pending.address.window_id != body.window_id:
                 return
             self._answered(link, pending, body, envelope, now_us)
+
+    def undialable(self, key: str, failure: Exception, now_us: int) -> None:
+        """The endpoint is no address: what was to be pasted there fails."""
+        for pending in [entry for entry in self._by_number.values() if entry.key == key]:
+            pending.failure = failure
+            self._settle(pending, PasteState.FAILED, now_us)
+        self.links.pop(key, None)
 
     def close(self) -> None:
         """Hang up everywhere."""

@@ -9,6 +9,7 @@ from typing import Self
 from lpar.client.core import ClientCore
 from lpar.client.driver import Driver, Trace
 from lpar.client.handles import DeviceFile, Window, microseconds, thread_id
+from lpar.client.runner import Runner
 from lpar.client.steps import Connect, Procedure, now
 from lpar.client.system_calls import open_device, read_file, write_file
 from lpar.client.tally import PasteTally
@@ -38,18 +39,42 @@ class Lpar:
         timeout: float = 30.0,
         on_message: Trace | None = None,
     ) -> None:
-        self.endpoint = endpoint
-        self.network = network
-        self.pid = os.getpid()
-        self.name = name or f"client-{self.pid}-{os.urandom(NAME_BYTES).hex()}"
+        pid = os.getpid()
+        own_name = name or f"client-{pid}-{os.urandom(NAME_BYTES).hex()}"
+        core = ClientCore(endpoint, own_name, network, pid, os.urandom)
+        self._begin(Driver(core, on_message), timeout)
+
+    @classmethod
+    def on(cls, runner: Runner, timeout: float = 30.0) -> Self:
+        """A process whose procedures something else than threads runs, such as a simulator."""
+        lpar = cls.__new__(cls)
+        lpar._begin(runner, timeout)
+        return lpar
+
+    def _begin(self, runner: Runner, timeout: float) -> None:
+        self.driver = runner
         self.timeout = timeout
-        self.driver = Driver(ClientCore(endpoint, self.name, network, self.pid, os.urandom), on_message)
         self._timeout_us = microseconds(timeout)
         try:
-            self.driver.run(_connect(renew=False, timeout_us=self._timeout_us))
+            runner.run(_connect(renew=False, timeout_us=self._timeout_us))
         except BaseException:
-            self.driver.close()
+            runner.close()
             raise
+
+    @property
+    def endpoint(self) -> str:
+        """Where the partition's kernel listens."""
+        return self.driver.core.endpoint
+
+    @property
+    def name(self) -> str:
+        """The process's name on the bus."""
+        return self.driver.core.dialer.identity.name
+
+    @property
+    def pid(self) -> int:
+        """The process's id as the kernel knows it."""
+        return self.driver.core.dialer.identity.pid
 
     def read(self, path: str) -> str:
         """The text of a file of the partition, such as sysfs shows it. Raises FileMissing, FileForbidden."""
@@ -66,9 +91,7 @@ class Lpar:
     def open_window(self, qos: bool = False, vas_id: int = -1) -> Window:
         """Open the device and a window on it. Raises what `DeviceFile.tx_win_open` raises; nothing stays open then."""
         state = self.driver.run(
-            open_window(
-                qos=qos, vas_id=vas_id, thread_id=thread_id(), timeout_us=self._timeout_us, tally=PasteTally()
-            )
+            open_window(qos=qos, vas_id=vas_id, thread_id=thread_id(), timeout_us=self._timeout_us, tally=PasteTally())
         )
         return Window(self.driver, state, self.timeout)
 

@@ -146,5 +146,3 @@ def compute(work: Callable[[], T]) -> Procedure[T]:
     """Run a codec outside the core."""
     result: T = yield Compute(work)
     return result
-
-

@@ -8,7 +8,15 @@ from lpar.client.errors import KernelFailure, PasteRefused, RequestLost
 from lpar.client.request import Csb, Request
 from lpar.client.steps import Acquire, IfCancelled, Mutex, Procedure, now, pause
 from lpar.client.system_calls import (
-    Descriptor, Mapping, close_descriptor, mmap, open_device, paste, tx_win_open, unmap, wait_csb,
+    Descriptor,
+    Mapping,
+    close_descriptor,
+    mmap,
+    open_device,
+    paste,
+    tx_win_open,
+    unmap,
+    wait_csb,
 )  # fmt: skip
 from lpar.client.tally import PasteTally
 from protocol.clock import MILLISECOND_US
@@ -76,10 +84,13 @@ def run_on_window(window: WindowState, request: Request, timeout_us: int) -> Pro
         window.mutex.release()
 
 
-def paste_and_wait(mapping: Mapping, request: Request, patience_us: int, deadline_us: int) -> Procedure[Csb]:
+def paste_and_wait(
+    mapping: Mapping, request: Request, patience_us: int, deadline_us: int, *, endure_closed: bool = True
+) -> Procedure[Csb]:
     """Paste, again after each refusal for `patience_us`, and wait for the CSB until `deadline_us`.
 
-    A request that its unit lost is pasted again. Raises what `paste` raises.
+    A request that its unit lost is pasted again. Without `endure_closed` the first refusal because the window is
+    closed is the last. Raises what `paste` raises, and RequestLost.
     """
     give_up_us = (yield from now()) + patience_us
     wait_us = RETRY_FIRST_US
@@ -90,10 +101,10 @@ def paste_and_wait(mapping: Mapping, request: Request, patience_us: int, deadlin
             moment_us = yield from now()
             return (yield from wait_csb(pending, mapping.tally, max(1, deadline_us - moment_us), keep=False))
         except (PasteRefused, RequestLost) as failure:
-            moment_us = yield from now()
-            if moment_us + wait_us >= min(give_up_us, deadline_us):
-                raise
             closed = isinstance(failure, PasteRefused) and failure.fault is FaultOutcome.PASTE_FAILED
+            moment_us = yield from now()
+            if (closed and not endure_closed) or moment_us + wait_us >= min(give_up_us, deadline_us):
+                raise
         yield from pause(wait_us)
         wait_us = min(2 * wait_us, RETRY_CLOSED_MOST_US if closed else RETRY_BUSY_MOST_US)
 

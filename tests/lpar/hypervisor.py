@@ -79,7 +79,7 @@ class FakeHypervisor:
     made_at_us: list[int] = field(default_factory=list)
     reports: list[Reconfigured] = field(default_factory=list)
     asked: list[QueryConfiguration] = field(default_factory=list)
-    script: dict[type[Request], deque[Scripted]] = field(default_factory=dict)
+    script: dict[type[Request], deque[Scripted | None]] = field(default_factory=dict)
     always: dict[type[Request], Scripted] = field(default_factory=dict)
     held: list[tuple[Session, int, Request]] = field(default_factory=list)
     pending: ConfigurationChange | None = None
@@ -103,6 +103,10 @@ class FakeHypervisor:
     def returns(self, request: type[Request], *scripted: Scripted) -> None:
         """Queue returns of an hcall; when they are used up it works again."""
         self.script.setdefault(request, deque()).extend(scripted)
+
+    def fails_at(self, request: type[Request], position: int, code: HcallCode) -> None:
+        """Let the hcall fail once, `position` calls from now."""
+        self.script[request] = deque([*[None] * position, code])
 
     def announce(self, kind: ConfigurationKind, amount: int, *, notify: bool = True) -> None:
         """Queue the next change; without `notify` only beats carry its generation."""

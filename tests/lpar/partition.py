@@ -137,7 +137,7 @@ class Partition:
             wakes = [self.core.wake_us(), self.hypervisor.listener.wake_us()]
             wakes += [client.dialer.wake_us() for client in self.clients if client.running]
             wake_us = earliest(*wakes)
-            if wake_us is None or wake_us > end_us:
+            if wake_us is None or wake_us > end_us or self.core.effects.exit is not None:
                 break
             self.now_us = max(self.now_us + 1, wake_us)
             self.hypervisor.take(self.hypervisor.listener.tick(self.now_us), self.now_us)

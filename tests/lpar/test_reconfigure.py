@@ -148,8 +148,6 @@ def test_a_failed_allocation_ends_the_reopening() -> None:
     partition = booted(4)
     partition.open_windows(4)
     partition.retarget(0)
-    partition.hypervisor.returns(HAllocateVasWindow, HcallCode.H_SUCCESS)
-    partition.hypervisor.script[HAllocateVasWindow].clear()
     partition.hypervisor.enforces = True
     partition.hypervisor.targets[CreditType.DEFAULT] = 4
     partition.hypervisor.windows[900] = CreditType.DEFAULT

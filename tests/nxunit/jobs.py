@@ -91,8 +91,8 @@ def data(draw: st.DrawFn, most_segments: int = 4) -> bytes:
         if kind == "bytes":
             segments.append(draw(st.binary(max_size=50)))
         elif kind == "repeat":
-            segments.append(draw(st.binary(min_size=1, max_size=8)) * draw(st.integers(1, 4_000)))
+            segments.append(draw(st.binary(min_size=1, max_size=8)) * draw(st.sampled_from((3, 90, 4_000))))
         else:
-            start, size = draw(st.integers(0, 500_000)), draw(st.integers(0, 40_000))
+            start, size = draw(st.integers(0, 500_000)), draw(st.sampled_from((1, 200, 9_000, 40_000)))
             segments.append((TEXT if kind == "text" else NOISE)[start : start + size])
     return b"".join(segments)

@@ -1,0 +1,52 @@
+"""Whether the system can give what a change asks; a refusal names available, assigned and requested. Pure."""
+
+from __future__ import annotations
+
+from hypervisor.change import Change
+from hypervisor.ledger import Ledger, Partition
+from hypervisor.refusal import failure, insufficient
+from protocol.codes import CREDIT_MAX
+from protocol.console_messages import ConsoleFailure
+from protocol.hcall_messages import ConfigurationKind
+from protocol.system import HUNDREDTHS_PER_CORE, MINIMUM_HUNDREDTHS, ProcessorMode
+
+
+def check(ledger: Ledger, partition: Partition, change: Change, qos_free: int) -> ConsoleFailure | None:
+    """The refusal of a change, or None. Lowering is possible even where the system has less than it has given."""
+    if change.kind is ConfigurationKind.QOS:
+        return _check_qos(partition, change.amount, qos_free)
+    wanted = ProcessorMode.DEDICATED if change.kind is ConfigurationKind.CPU else ProcessorMode.SHARED
+    if partition.mode is not wanted:
+        command = "hmc entitlement" if wanted is ProcessorMode.DEDICATED else "hmc dlpar"
+        return failure("wrong_mode", f"{partition.name} has {partition.mode} processors", f"use `vasbus {command}`")
+    if wanted is ProcessorMode.DEDICATED:
+        return _check_cores(partition, change.amount, ledger.free_hundredths() // HUNDREDTHS_PER_CORE)
+    return _check_hundredths(partition, change.amount, ledger.free_hundredths())
+
+
+def _check_qos(partition: Partition, credits: int, available: int) -> ConsoleFailure | None:
+    if not 0 <= credits <= CREDIT_MAX:
+        return failure("bad_amount", f"QoS credits are 0 to {CREDIT_MAX}, came {credits}", "ask within that range")
+    extra = credits - partition.qos_credits
+    if extra > max(0, available):
+        return insufficient("HSCLC016", "QoS credits", available, partition.qos_credits, extra)
+    return None
+
+
+def _check_cores(partition: Partition, delta: int, available: int) -> ConsoleFailure | None:
+    if partition.cores + delta < 1:
+        text = f"{partition.name} has {partition.cores} cores and keeps at least 1, came {delta:+d}"
+        return failure("too_few_processors", text, "remove fewer")
+    if delta > max(0, available):
+        return insufficient("no_processors", "cores", available, partition.cores, delta)
+    return None
+
+
+def _check_hundredths(partition: Partition, hundredths: int, available: int) -> ConsoleFailure | None:
+    if hundredths < MINIMUM_HUNDREDTHS:
+        text = f"a shared partition has {MINIMUM_HUNDREDTHS} hundredths or more, came {hundredths}"
+        return failure("too_few_processors", text, "ask for more")
+    extra = hundredths - partition.hundredths
+    if extra > max(0, available):
+        return insufficient("no_processors", "hundredths", available, partition.hundredths, extra)
+    return None

@@ -1,0 +1,67 @@
+"""One operation of the console on a partition's configuration. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hypervisor.rows import ChangeRow
+from protocol.clock import MILLISECOND_US
+from protocol.codes import CreditType
+from protocol.hcall_messages import ConfigurationChange, ConfigurationKind
+
+
+class ChangeState(StrEnum):
+    """QUEUED behind another change; with the kernel, whose acknowledgement it waits for; or EXPIRED without one."""
+
+    QUEUED = "queued"
+    WITH_KERNEL = "with_kernel"
+    EXPIRED = "expired"
+
+
+@dataclass(slots=True)
+class Change:
+    """`amount`: cores to add (may be negative), hundredths, or QoS credits. `console`, `epoch`, `number`: who asked."""
+
+    lpar: str
+    order: int
+    kind: ConfigurationKind
+    amount: int
+    console: str
+    epoch: int
+    number: int
+    wait_ms: int
+    generation: int = 0
+    state: ChangeState = ChangeState.QUEUED
+    total_before: int = 0
+    deadline_us: int = 0
+    applied_us: int = 0
+
+    @property
+    def credit_type(self) -> CreditType:
+        return CreditType.QOS if self.kind is ConfigurationKind.QOS else CreditType.DEFAULT
+
+    @property
+    def is_qos_promise(self) -> bool:
+        """Whether the amount is kept for the partition although its pool does not have it yet."""
+        return self.kind is ConfigurationKind.QOS and self.state is ChangeState.WITH_KERNEL
+
+    def notice(self) -> ConfigurationChange:
+        """What the kernel is told of it."""
+        amount = 0 if self.kind is ConfigurationKind.CPU else self.amount
+        return ConfigurationChange(generation=self.generation, kind=self.kind, amount=amount)
+
+    def row(self) -> ChangeRow:
+        return ChangeRow(
+            self.lpar, self.order, str(self.kind), self.amount, self.generation, str(self.state), self.total_before,
+            self.console, self.epoch, self.number, self.wait_ms,
+        )  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: ChangeRow, now_us: int) -> Change:
+        """As an earlier process stored it; it waits its whole time again."""
+        return cls(
+            row.lpar, row.order, ConfigurationKind(row.kind), row.amount, row.console, row.epoch, row.number,
+            row.wait_ms, row.generation, ChangeState(row.state), row.total_before,
+            now_us + row.wait_ms * MILLISECOND_US, now_us,
+        )  # fmt: skip

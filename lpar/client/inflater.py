@@ -1,0 +1,156 @@
+"""One deflate stream, decompressed: by an NX unit in resumed pieces, or by software.
+
+Where the accelerator is lost half-way, software starts at the stream's beginning and skips what had come out already:
+what an NX unit knew of the stream is not to be had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lpar.client.accelerator import Accelerator, Unavailable
+from lpar.client.codec import Inflation, SoftwareCodec
+from lpar.client.errors import CorruptData, NxError, OutputLimit, TruncatedData
+from lpar.client.request import Csb, Request
+from lpar.client.selection import Selection
+from lpar.client.statistics import Ledger
+from lpar.client.steps import Procedure, compute
+from protocol.codes import CompletionCode, FallbackReason, FunctionCode
+from protocol.link import BULK_LIMIT_BYTES
+
+SOURCE_FIRST_BYTES = 65_536
+"""The first request of a stream whose length is not known brings this much source; later ones more."""
+SOURCE_LEAST_BYTES = 300
+"""libnxz's floor when it makes the source smaller to fit the target."""
+_BAD_DATA = (CompletionCode.BAD_HUFFMAN_CODE, CompletionCode.INVALID_DISTANCE, CompletionCode.INVALID_DHT)
+
+
+@dataclass(slots=True)
+class Inflated:
+    """A stream's content so far. `end` is where its compressed form ends, `handler` who finished it (None: NX)."""
+
+    end: int
+    pieces: list[bytes] = field(default_factory=list)
+    raw_bytes: int = 0
+    crc32: int = 0
+    adler32: int = 1
+    handler: FallbackReason | None = None
+    ended: bool = False
+
+    def add(self, piece: bytes, room_bytes: int) -> None:
+        """Take output in. Raises OutputLimit."""
+        self.raw_bytes += len(piece)
+        if self.raw_bytes > room_bytes:
+            raise OutputLimit("more than the limit of bytes would come out")
+        self.pieces.append(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a stream is: it starts at `start` of `data` and ends at or before `end`.
+
+    `exact`: it ends there. `raw_bytes` is what it is said to hold, where that is known.
+    """
+
+    data: memoryview
+    start: int
+    end: int
+    exact: bool = False
+    raw_bytes: int | None = None
+
+
+class Inflater:
+    """Decompresses streams and counts who did it."""
+
+    def __init__(self, accelerator: Accelerator, codec: SoftwareCodec, ledger: Ledger, selection: Selection) -> None:
+        self.accelerator = accelerator
+        self.codec = codec
+        self.ledger = ledger
+        self.selection = selection
+
+    def inflate(
+        self, span: Span, room_bytes: int, software: FallbackReason | None, thread_id: int
+    ) -> Procedure[Inflated]:
+        """The stream's content. Raises CorruptData, TruncatedData, OutputLimit, NxError where the mode is strict."""
+        stream = Inflated(span.start)
+        reason = software
+        if reason is None:
+            try:
+                yield from self._on_nx(span, stream, room_bytes, thread_id)
+            except Unavailable as refusal:
+                if self.selection.strict:
+                    raise NxError(refusal.reason) from refusal
+                reason = refusal.reason
+            else:
+                return stream
+        yield from self._in_software(span, stream, room_bytes, reason)
+        return stream
+
+    def _in_software(self, span: Span, stream: Inflated, room_bytes: int, reason: FallbackReason) -> Procedure[None]:
+        delivered_bytes, done = stream.raw_bytes, stream.end
+        self.ledger.restarts += bool(delivered_bytes)
+        source = span.data[span.start : span.end]
+        result: Inflation = yield from compute(
+            lambda: self.codec.inflate(source, delivered_bytes, room_bytes - delivered_bytes)
+        )
+        stream.end = span.start + result.consumed_bytes
+        if result.skipped_bytes != delivered_bytes or stream.end < done:
+            raise CorruptData("an NX unit gave more output than the stream holds")
+        stream.add(result.output, room_bytes)
+        stream.crc32, stream.adler32 = result.crc32, result.adler32
+        stream.handler, stream.ended = reason, True
+        self.ledger.decompress.handled(stream.end - done, reason)
+
+    def _on_nx(self, span: Span, stream: Inflated, room_bytes: int, thread_id: int) -> Procedure[None]:
+        limit_bytes = yield from self.accelerator.request_limit()
+        source_bytes = limit_bytes if span.exact else min(SOURCE_FIRST_BYTES, limit_bytes)
+        known = span.raw_bytes is not None and span.raw_bytes < limit_bytes
+        target_bytes = max(1, span.raw_bytes or 0) if known else limit_bytes
+        token = b""
+        while not stream.ended:
+            source = span.data[stream.end : min(span.end, stream.end + source_bytes)]
+            csb = yield from self.accelerator.run(_request(stream, source, target_bytes, token), thread_id)
+            if csb.code is CompletionCode.TARGET_SPACE:
+                target_bytes, source_bytes = _with_more_room(target_bytes, len(source))
+                continue
+            _check(csb, len(source))
+            stream.add(csb.target, room_bytes)
+            stream.end += csb.processed_bytes
+            stream.crc32, stream.adler32, stream.ended, token = csb.crc32, csb.adler32, csb.ended, csb.resume
+            self.ledger.decompress.handled(csb.processed_bytes, None)
+            if not stream.ended:
+                _check_progress(csb, stream, span)
+                source_bytes, target_bytes = min(4 * source_bytes, limit_bytes), limit_bytes
+
+
+def _request(stream: Inflated, source: memoryview, target_bytes: int, token: bytes) -> Request:
+    function = FunctionCode.DECOMPRESS_RESUME if token else FunctionCode.DECOMPRESS
+    return Request(
+        function, bytes(source), target_bytes, crc32=stream.crc32, adler32=stream.adler32, resume=token
+    )  # fmt: skip
+
+
+def _with_more_room(target_bytes: int, source_bytes: int) -> tuple[int, int]:
+    """CC 13: a larger target, then less source, as libnxz does. Raises Unavailable at the end of both."""
+    if target_bytes < BULK_LIMIT_BYTES:
+        return min(2 * target_bytes, BULK_LIMIT_BYTES), source_bytes
+    if source_bytes <= SOURCE_LEAST_BYTES:
+        raise Unavailable(FallbackReason.DATA)
+    return target_bytes, source_bytes // 2
+
+
+def _check(csb: Csb, source_bytes: int) -> None:
+    """Raises CorruptData for what the unit found wrong with the data, Unavailable for any other trouble."""
+    if csb.code in _BAD_DATA:
+        raise CorruptData(f"the deflate stream is damaged: {csb.code.meaning}")
+    good = csb.code in (CompletionCode.OK, CompletionCode.DATA_LENGTH) and not csb.is_terminated
+    if not good or csb.processed_bytes > source_bytes:
+        raise Unavailable(FallbackReason.DATA)
+
+
+def _check_progress(csb: Csb, stream: Inflated, span: Span) -> None:
+    """The stream goes on: there must be source left, a token to go on with, and something must have happened."""
+    if stream.end >= span.end:
+        raise TruncatedData("the deflate stream has no end")
+    if not csb.resume or not (csb.processed_bytes or csb.target):
+        raise Unavailable(FallbackReason.DATA)

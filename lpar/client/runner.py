@@ -1,0 +1,26 @@
+"""What the interface needs of whatever runs its procedures: threads and sockets, or a simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from lpar.client.core import ClientCore
+from lpar.client.steps import Procedure
+
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """A driver of a client core."""
+
+    core: ClientCore
+
+    def run(self, procedure: Procedure[T]) -> T:
+        """Run a procedure to its end. Raises what it raises."""
+
+    def inspect(self, look: Callable[[], T]) -> T:
+        """Read something of the core while nobody changes it."""
+
+    def close(self) -> None:
+        """Leave the partition and end."""

@@ -1,0 +1,45 @@
+"""Reading and writing the partition's files."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from lpar.client import FileForbidden, FileMissing, KernelFailure, Lpar
+from protocol.codes import KernelReason
+from tests.client.kernel import LIMIT, TOTAL, WRITE_ONLY, failure
+from tests.client.world import World
+
+
+def test_a_file_is_read_as_text(lpar: Lpar) -> None:
+    assert lpar.read(TOTAL) == "40\n"
+    assert lpar.read(LIMIT) == "1048576\n"
+
+
+def test_a_missing_file_is_a_file_not_found_error(lpar: Lpar) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        lpar.read("/sys/nothing")
+    assert isinstance(caught.value, FileMissing)
+    assert (caught.value.errno, caught.value.reason) == (errno.ENOENT, KernelReason.NO_FILE)
+
+
+def test_reading_a_write_only_file_is_a_permission_error(lpar: Lpar) -> None:
+    with pytest.raises(PermissionError) as caught:
+        lpar.read(WRITE_ONLY)
+    assert isinstance(caught.value, FileForbidden)
+    assert caught.value.reason is KernelReason.NOT_READABLE
+
+
+def test_a_file_is_written_in_one_call(world: World, lpar: Lpar) -> None:
+    lpar.write(WRITE_ONLY, "12\n")
+    assert world.kernel.written == [(WRITE_ONLY, "12\n")]
+
+
+def test_a_bad_number_is_einval_with_the_kernels_reason(world: World, lpar: Lpar) -> None:
+    world.kernel.failures.append(("write_file", failure(KernelReason.BAD_NUMBER)))
+    with pytest.raises(KernelFailure) as caught:
+        lpar.write(WRITE_ONLY, "many")
+    assert caught.value.errno == errno.EINVAL
+    assert "not a number" in str(caught.value)
+    assert caught.value.hcall is None

@@ -1,0 +1,169 @@
+"""QoS credits: the partition is told first, the pool follows. Source: domain.md 6 "Order"."""
+
+from __future__ import annotations
+
+from protocol.codes import CreditType, HcallCode
+from protocol.console_messages import ConfigurationApplied, ConsoleFailure, SetQosCredits
+from protocol.hcall_messages import ConfigurationChange, Reconfigured
+from tests.hypervisor.cluster import Cluster, settings, told
+from tests.hypervisor.ends import FakeLpar, refuse
+
+QOS = CreditType.QOS
+
+
+def promise(cluster: Cluster, credits: int, wait_ms: int = 5_000, lpar: str = "lp1") -> int:
+    """Ask for QoS credits; the partition is told and says nothing yet."""
+    cluster.lpars[lpar].follows = False
+    number = cluster.console.send(SetQosCredits(lpar=lpar, credits=credits, wait_ms=wait_ms))
+    cluster.pump()
+    return number
+
+
+def report(partition: FakeLpar, generation: int, *, accepted: bool = True) -> None:
+    partition.ask(Reconfigured(generation=generation, accepted=accepted))
+    partition.cluster.pump()
+
+
+def test_the_partition_is_told_before_the_pool_changes(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    number = promise(cluster, 5)
+    notice = told(lp1.notices[-1], ConfigurationChange)
+    assert notice.amount == 5
+    assert cluster.pool("lp1", QOS) == (0, 0)
+    assert lp1.allocate(QOS).code is HcallCode.H_RESOURCE
+    report(lp1, 1)
+    assert cluster.pool("lp1", QOS) == (5, 0)
+    applied = told(cluster.console.answers[number], ConfigurationApplied)
+    assert (applied.total_before, applied.total_after) == (0, 5)
+
+
+def test_a_refusal_by_the_partition_leaves_both_pools_as_they_were(cluster: Cluster) -> None:
+    cluster.qos("lp1", 5)
+    cluster.lpars["lp1"].verdict = refuse
+    assert told(cluster.qos("lp1", 9), ConsoleFailure).code == "os_refused"
+    assert (cluster.pool("lp1", QOS)[0], cluster.pool("lp1")[0]) == (5, 35)
+    assert cluster.status().qos_free == 123
+
+
+def test_promised_credits_are_nobody_elses(cluster: Cluster) -> None:
+    promise(cluster, 100)
+    assert cluster.status().qos_free == 28
+    refused = told(cluster.qos("lp2", 29), ConsoleFailure)
+    assert (refused.available, refused.assigned, refused.requested) == (28, 0, 29)
+
+
+def test_credits_that_are_to_be_given_back_are_not_free_before_the_partition_agrees(cluster: Cluster) -> None:
+    cluster.qos("lp1", 100)
+    promise(cluster, 10)
+    assert cluster.status().qos_free == 28
+    report(cluster.lpars["lp1"], 2)
+    assert cluster.status().qos_free == 118
+
+
+def test_without_an_answer_the_pool_stays_and_the_promise_ends(cluster: Cluster) -> None:
+    number = promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(1_000_000)
+    assert told(cluster.console.answers[number], ConsoleFailure).code == "timeout"
+    assert cluster.pool("lp1", QOS)[0] == 0
+    assert cluster.status().qos_free == 128
+
+
+def test_a_partition_that_accepts_after_the_wait_gets_its_credits(cluster: Cluster) -> None:
+    promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    report(cluster.lpars["lp1"], 1)
+    assert cluster.pool("lp1", QOS)[0] == 100
+
+
+def test_a_partition_that_refuses_after_the_wait_gets_nothing(cluster: Cluster) -> None:
+    promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    report(cluster.lpars["lp1"], 1, accepted=False)
+    report(cluster.lpars["lp1"], 1)
+    assert cluster.pool("lp1", QOS)[0] == 0
+
+
+def test_a_late_acceptance_gets_what_others_have_left(cluster: Cluster) -> None:
+    promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    cluster.qos("lp2", 60)
+    report(cluster.lpars["lp1"], 1)
+    assert cluster.pool("lp1", QOS)[0] == 68
+
+
+def test_a_late_acceptance_counts_after_a_restart(cluster: Cluster) -> None:
+    promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    cluster.restart()
+    cluster.advance(3_000_000)
+    report(cluster.lpars["lp1"], 1)
+    assert cluster.pool("lp1", QOS)[0] == 100
+
+
+def test_a_late_acceptance_does_not_undo_a_newer_one(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    promise(cluster, 7)
+    report(lp1, 2)
+    report(lp1, 1)
+    assert cluster.pool("lp1", QOS)[0] == 7
+
+
+def test_a_late_acceptance_counts_while_a_newer_change_is_with_the_partition(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    promise(cluster, 7)
+    report(lp1, 1)
+    assert cluster.pool("lp1", QOS)[0] == 100
+    report(lp1, 2, accepted=False)
+    assert cluster.pool("lp1", QOS)[0] == 100
+
+
+def test_the_death_of_the_partition_gives_its_next_incarnation_the_credits(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    number = promise(cluster, 9, wait_ms=60_000)
+    lp1.die()
+    cluster.advance(11_000_000)
+    applied = told(cluster.console.answers[number], ConfigurationApplied)
+    assert (applied.running, applied.total_after) == (False, 9)
+    lp1.start()
+    assert lp1.capabilities(1).target_lpar_credits == 9
+
+
+def test_an_expired_promise_dies_with_the_partition(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    promise(cluster, 9, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    lp1.die()
+    cluster.advance(11_000_000)
+    lp1.start()
+    report(lp1, 1)
+    assert cluster.pool("lp1", QOS)[0] == 0
+
+
+def test_an_expired_promise_is_not_made_again(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    lp1.cut = True
+    cluster.console.send(SetQosCredits(lpar="lp1", credits=9, wait_ms=1_000))
+    cluster.advance(2_000_000)
+    lp1.cut = False
+    cluster.advance(10_000_000)
+    assert (lp1.applied, lp1.generation) == ([], 1)
+    assert cluster.pool("lp1", QOS)[0] == 0
+
+
+def test_lowering_qos_revokes_nothing(cluster: Cluster) -> None:
+    cluster.qos("lp1", 3)
+    windows = [cluster.lpars["lp1"].open_window(QOS) for _ in range(3)]
+    cluster.qos("lp1", 1)
+    assert cluster.pool("lp1", QOS) == (1, 3)
+    assert all(any(unit.takes_paste(window) for unit in cluster.units.values()) for window in windows)
+
+
+def test_partitions_may_have_qos_credits_from_the_start() -> None:
+    lpar = {"name": "lp1", "cores": 2, "qos_credits": 12}
+    cluster = Cluster(settings(lpar=[lpar])).start()
+    assert (cluster.pool("lp1", QOS)[0], cluster.pool("lp1")[0]) == (12, 28)
+    assert cluster.status().qos_free == 116

@@ -1,0 +1,206 @@
+"""The busy loop, its sleeps, the mutex, and the deadline of opens (domain.md 1 and 5.3; design.md, "Safe reuse")."""
+
+from __future__ import annotations
+
+import errno
+from itertools import pairwise
+
+import pytest
+
+from protocol.codes import HcallCode, KernelReason
+from protocol.device_messages import CloseDescriptor, Done, OsFailure, TxWinOpen, WindowOpened
+from protocol.hcall_messages import (
+    ConfigurationKind,
+    HAllocateVasWindow,
+    HDeallocateVasWindow,
+    HHomeNodeAssociativity,
+    HModifyVasWindow,
+)
+from protocol.message import Request
+from tests.lpar.hypervisor import Silence
+from tests.lpar.partition import Client, Partition, booted
+
+DEADLINE_MS = 10_000
+
+
+def start_open(partition: Partition, client: Client | None = None, vas_id: int = 0) -> tuple[Client, int]:
+    client = client or partition.process()
+    return client, partition.call(client, TxWinOpen(descriptor=partition.device(client), vas_id=vas_id))
+
+
+def gaps_ms(partition: Partition) -> list[float]:
+    moments = partition.hypervisor.made_at_us
+    return [(later - earlier) / 1_000 for earlier, later in pairwise(moments)]
+
+
+@pytest.mark.parametrize(
+    ("code", "wait_ms"),
+    [
+        (HcallCode.H_BUSY, 1),
+        (HcallCode.H_LONG_BUSY_ORDER_1_MSEC, 1),
+        (HcallCode.H_LONG_BUSY_ORDER_10_MSEC, 10),
+        (HcallCode.H_LONG_BUSY_ORDER_100_MSEC, 10),
+    ],
+)
+def test_a_busy_hcall_is_made_again_as_a_new_request_after_the_clamped_hint(code: HcallCode, wait_ms: int) -> None:
+    partition = booted(1)
+    partition.hypervisor.returns(HAllocateVasWindow, code, code, code)
+    client, number = start_open(partition)
+    partition.advance(100)
+    partition.answer(client, number, WindowOpened)
+    assert [type(call) for call in partition.hypervisor.made] == [HAllocateVasWindow] * 4 + [HModifyVasWindow]
+    assert gaps_ms(partition)[:3] == [wait_ms] * 3
+    assert len(set(partition.hypervisor.numbers)) == 5
+    assert partition.core.statistics().hcalls[code] == 3
+
+
+@pytest.mark.parametrize("request_type", [HAllocateVasWindow, HModifyVasWindow])
+def test_an_open_at_a_busy_hypervisor_ends_at_the_deadline(request_type: type[Request]) -> None:
+    partition = booted(1)
+    partition.hypervisor.always[request_type] = HcallCode.H_LONG_BUSY_ORDER_10_MSEC
+    client, number = start_open(partition)
+    partition.advance(DEADLINE_MS - 1)
+    assert number not in client.answers
+    partition.advance(2)
+    failure = partition.answer(client, number, OsFailure)
+    assert (failure.errno, failure.reason) == (errno.EIO, KernelReason.HCALL_BUSY)
+    assert partition.credits() == (1, 0)
+    assert partition.pool().progress == 0
+    assert not partition.hypervisor.windows
+    partition.hypervisor.always.clear()
+    partition.open_window(partition.process())
+
+
+def test_a_silent_allocate_ends_at_the_deadline_and_a_late_window_is_given_back() -> None:
+    partition = booted(1)
+    partition.hypervisor.returns(HAllocateVasWindow, Silence.HOLD)
+    client, number = start_open(partition)
+    partition.advance(DEADLINE_MS + 1)
+    assert partition.answer(client, number, OsFailure).reason is KernelReason.HCALL_BUSY
+    assert partition.credits() == (1, 1)
+    partition.hypervisor.returns(HDeallocateVasWindow, *[HcallCode.H_LONG_BUSY_ORDER_10_MSEC] * 2)
+    partition.hypervisor.release()
+    partition.settle()
+    assert partition.hypervisor.windows
+    partition.advance(30)
+    assert not partition.hypervisor.windows
+    assert partition.credits() == (1, 0)
+    assert partition.pool().progress == 0
+
+
+def test_a_late_busy_after_the_deadline_is_not_repeated() -> None:
+    partition = booted(1)
+    partition.hypervisor.returns(HAllocateVasWindow, Silence.HOLD)
+    start_open(partition)
+    partition.advance(DEADLINE_MS + 1)
+    partition.hypervisor.made.clear()
+    partition.hypervisor.release(HcallCode.H_LONG_BUSY_ORDER_10_MSEC)
+    partition.advance(100)
+    assert not partition.hypervisor.made
+    assert partition.credits() == (1, 0)
+
+
+def test_a_silent_modify_is_undone_when_it_returns_even_with_success() -> None:
+    partition = booted(1)
+    partition.hypervisor.returns(HModifyVasWindow, Silence.HOLD)
+    client, number = start_open(partition)
+    partition.advance(DEADLINE_MS + 1)
+    assert partition.answer(client, number, OsFailure).reason is KernelReason.HCALL_BUSY
+    partition.hypervisor.release()
+    partition.settle()
+    assert not partition.hypervisor.windows
+    assert partition.credits() == (1, 0)
+
+
+def test_a_silent_associativity_hcall_ends_at_the_deadline() -> None:
+    partition = booted(1)
+    partition.hypervisor.returns(HHomeNodeAssociativity, Silence.HOLD)
+    client, number = start_open(partition, vas_id=-1)
+    partition.advance(DEADLINE_MS + 1)
+    assert partition.answer(client, number, OsFailure).reason is KernelReason.HCALL_BUSY
+    partition.hypervisor.release()
+    partition.settle()
+    assert partition.credits() == (1, 0)
+    assert [type(call) for call in partition.hypervisor.made] == [HHomeNodeAssociativity]
+
+
+def test_opens_behind_a_close_that_stays_busy_time_out_on_the_mutex() -> None:
+    partition = booted(3)
+    (window,) = partition.open_windows(1)
+    partition.hypervisor.always[HDeallocateVasWindow] = HcallCode.H_LONG_BUSY_ORDER_10_MSEC
+    closing = partition.call(window.client, CloseDescriptor(descriptor=window.descriptor))
+    client, number = start_open(partition)
+    partition.advance(5_000)
+    other, later = start_open(partition)
+    partition.advance(5_001)
+    assert partition.answer(client, number, OsFailure).reason is KernelReason.HCALL_BUSY
+    assert later not in other.answers
+    assert closing not in window.client.answers
+    partition.hypervisor.always.clear()
+    partition.advance(20)
+    partition.answer(window.client, closing, Done)
+    partition.answer(other, later, WindowOpened)
+    assert partition.credits() == (3, 1)
+
+
+def test_an_open_that_times_out_before_it_is_listed_gives_its_window_back() -> None:
+    partition = booted(3)
+    (window,) = partition.open_windows(1)
+    partition.hypervisor.returns(HModifyVasWindow, Silence.HOLD)
+    client, number = start_open(partition)
+    partition.hypervisor.returns(HDeallocateVasWindow, Silence.HOLD)
+    partition.call(window.client, CloseDescriptor(descriptor=window.descriptor))
+    held = partition.hypervisor.held
+    session, modify, body = held.pop(0)
+    assert isinstance(body, HModifyVasWindow)
+    partition.hypervisor.listener.answer(session, modify, partition.hypervisor._reply(body, None))
+    partition.advance(DEADLINE_MS + 1)
+    assert partition.answer(client, number, OsFailure).reason is KernelReason.HCALL_BUSY
+    partition.hypervisor.release()
+    partition.settle()
+    assert partition.credits() == (3, 0)
+    assert partition.pool().progress == 0
+    assert not partition.hypervisor.windows
+
+
+def test_a_reconfiguration_waits_for_a_busy_deallocation_without_a_deadline() -> None:
+    partition = booted(2)
+    partition.open_windows(2)
+    partition.hypervisor.always[HDeallocateVasWindow] = HcallCode.H_BUSY
+    partition.hypervisor.announce(ConfigurationKind.CPU, 1)
+    partition.hypervisor.targets = dict.fromkeys(partition.hypervisor.targets, 1)
+    partition.advance(2 * DEADLINE_MS)
+    assert not partition.hypervisor.reports
+    partition.hypervisor.always.clear()
+    partition.advance(5)
+    assert partition.hypervisor.reports[-1].closed == (2,)
+
+
+def test_the_mutex_is_granted_in_the_order_of_arrival() -> None:
+    partition = booted(20)
+    partition.hypervisor.returns(HAllocateVasWindow, Silence.HOLD)
+    clients = [partition.process(pid=100 + number) for number in range(5)]
+    for client in clients:
+        start_open(partition, client)
+    partition.hypervisor.release()
+    partition.settle()
+    modified = [call.process_id for call in partition.hypervisor.made if isinstance(call, HModifyVasWindow)]
+    assert modified == [100, 101, 102, 103, 104]
+
+
+def test_thousands_of_opens_waiting_for_the_mutex_are_refused_without_deep_recursion() -> None:
+    partition = booted(3_000)
+    partition.hypervisor.returns(HAllocateVasWindow, Silence.HOLD)
+    clients = [partition.process(pid=number) for number in range(50)]
+    descriptors = [(client, partition.device(client)) for client in clients for _ in range(60)]
+    numbers = [
+        (client, partition.call(client, TxWinOpen(descriptor=descriptor, vas_id=0)))
+        for client, descriptor in descriptors
+    ]
+    partition.core.suspend(partition.now_us)
+    partition.settle()
+    partition.hypervisor.release()
+    partition.advance(50)
+    answers = [partition.answer(client, number, OsFailure).reason for client, number in numbers]
+    assert answers == [KernelReason.MIGRATION] * 3_000
+    assert partition.pool().used == 0

@@ -1,0 +1,205 @@
+"""What the hypervisor does with a unit: contexts programmed, closed, listed; sessions lost and opened anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol import fabric_messages as fabric
+from protocol.codes import CreditType, ExitCode
+from protocol.message import Message
+from protocol.refusals import RefusalCode
+from protocol.session import Called, Opened
+from protocol.session_messages import BeatEcho, Hello, Refused
+from protocol.wire import refuse
+from tests.nxunit.bench import Bench, everything, token_of
+
+
+@pytest.fixture()
+def bench() -> Bench:
+    return Bench()
+
+
+def ready_calls(bench: Bench) -> list[fabric.UnitReady]:
+    return [event.body for event in bench.events if isinstance(event, Called)
+            and isinstance(event.body, fabric.UnitReady)]  # fmt: skip
+
+
+def test_a_new_session_begins_with_the_units_limits(bench: Bench) -> None:
+    assert ready_calls(bench) == [fabric.UnitReady(window_limit=100, fifo_depth=4, request_limit_bytes=1 << 20)]
+    assert bench.session.endpoints == {"local": "ipc:///run/nx0.paste"}
+    assert (bench.session.role, bench.session.name) == ("nxunit", "nx0")
+
+
+def test_an_idle_window_closes_at_once_and_faults_from_then(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 1, b"12345")
+    bench.work()
+    number = bench.close(1)
+    assert bench.answer(number) == fabric.ContextClosed(window_id=1, bytes_processed=5)
+    assert bench.paste(1, 2) == [("faulted", 2)]
+    assert bench.held() == []
+
+
+def test_closing_an_unknown_window_succeeds(bench: Bench) -> None:
+    bench.program(1)
+    assert bench.answer(bench.close(8)) == fabric.ContextClosed(window_id=8, bytes_processed=0)
+    bench.close(1)
+    assert bench.answer(bench.close(1)) == fabric.ContextClosed(window_id=1, bytes_processed=0)
+
+
+def test_a_close_waits_for_the_request_in_flight(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 1)
+    number = bench.close(1)
+    assert bench.answer(number) is None
+    assert bench.notices() == [fabric.ContextDraining(window_id=1, in_flight=1)]
+    assert bench.paste(1, 2) == [("faulted", 2)]
+    assert bench.held() == [1]
+    assert bench.work() == [("completed", 1)]
+    assert bench.answer(number) == fabric.ContextClosed(window_id=1, bytes_processed=4)
+    assert bench.held() == []
+
+
+def test_a_repeat_while_closing_is_answered_if_under_way_and_faults_if_completed(bench: Bench) -> None:
+    bench.program(1, window_credits=2)
+    bench.paste(1, 1)
+    bench.paste(1, 2)
+    bench.close(1)
+    assert bench.paste(1, 2) == [("accepted", 2)]
+    bench.work()
+    assert bench.paste(1, 1) == []
+    assert bench.work() == [("completed", 2)]
+    assert bench.paste(1, 2) == [("faulted", 2)]
+
+
+def test_a_completed_repeat_faults_while_another_request_of_the_closing_window_drains(bench: Bench) -> None:
+    bench.program(1, window_credits=2)
+    bench.paste(1, 1)
+    bench.paste(1, 2)
+    bench.work()
+    bench.work()
+    bench.paste(1, 2)
+    number = bench.close(1)
+    assert bench.answer(number) is None, "a repeat being computed again is waited for too"
+    assert bench.work() == [("completed", 2)]
+    assert bench.answer(number) is not None
+
+
+def test_every_close_of_a_draining_window_is_answered(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 1)
+    numbers = [bench.close(1) for _ in range(3)]
+    assert [bench.answer(number) for number in numbers] == [None] * 3
+    bench.work()
+    assert {bench.answer(number) for number in numbers} == {fabric.ContextClosed(window_id=1, bytes_processed=4)}
+
+
+def test_a_context_programmed_again_keeps_its_pastes(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 5)
+    assert bench.program(1), "the same values, with a request in flight"
+    assert not bench.program(1, process_id=9), "other values must wait for the request"
+    assert bench.paste(1, 6) == [("refused", 6)]
+    bench.work()
+    assert bench.program(1, process_id=9)
+    assert bench.paste(1, 4) == []
+    reply = bench.answer(bench.call(fabric.ListContexts()))
+    summary = fabric.ContextSummary(window_id=1, token=token_of(1), process_id=9)
+    assert reply == fabric.Contexts(contexts=(summary,))
+
+
+def test_a_window_id_programmed_with_another_token_is_another_window(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 5)
+    bench.work()
+    assert bench.program(1, CreditType.QOS, token=b"another token 16")
+    assert bench.paste(1, 6) == [("faulted", 6)]
+    assert bench.paste(1, 1, token=b"another token 16") == [("accepted", 1)]
+    assert bench.unit.statistics().high_queued == 1
+
+
+def test_a_closing_context_cannot_be_programmed(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 1)
+    bench.close(1)
+    assert not bench.program(1)
+    bench.work()
+    assert bench.program(1)
+
+
+def test_a_full_table_takes_no_more_contexts() -> None:
+    bench = Bench(windows_per_unit=2)
+    assert [bench.program(window_id) for window_id in (1, 2, 3)] == [True, True, False]
+    assert bench.program(2, process_id=9)
+    bench.close(1)
+    assert bench.program(3)
+    assert bench.held() == [2, 3]
+
+
+def test_a_context_waits_for_the_first_echo_of_a_beat() -> None:
+    held: list[Message] = []
+
+    def lose(message: Message) -> bool:
+        return isinstance(message, BeatEcho) and not held.append(message)
+
+    bench = Bench(lose=lose)
+    number = bench.call(
+        fabric.ProgramContext(
+            window_id=1, lpar="lp1", credit_type=CreditType.DEFAULT, window_credits=1, process_id=1, token=token_of(1)
+        )
+    )
+    assert bench.answer(number) is None
+    assert bench.paste(1, 1) == [("faulted", 1)]
+    bench.lose = lambda message: False
+    bench.advance(2_000)
+    assert bench.answer(number) == fabric.ContextProgrammed(window_id=1, accepted=True)
+
+
+def test_a_session_that_is_dead_at_the_hypervisor_is_opened_anew_with_the_contexts_kept(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 1)
+    first_epoch = bench.session.epoch
+    bench.restart_hypervisor()
+    bench.advance(5_000)
+    assert bench.session.epoch >= first_epoch
+    assert len(ready_calls(bench)) == 2
+    assert bench.held() == [1]
+    assert bench.work() == [("completed", 1)]
+    assert "fabric_session_dead" in [line.event for line in bench.log]
+
+
+def test_a_close_asked_in_a_session_that_died_is_not_answered_in_the_next(bench: Bench) -> None:
+    bench.program(1)
+    bench.paste(1, 1)
+    bench.close(1)
+    bench.restart_hypervisor()
+    bench.advance(5_000)
+    number = bench.close(1)
+    bench.work()
+    assert bench.answer(number) == fabric.ContextClosed(window_id=1, bytes_processed=4)
+    assert bench.held() == []
+
+
+def test_a_cut_shorter_than_the_fence_changes_nothing(bench: Bench) -> None:
+    bench.program(1)
+    bench.lose = everything
+    bench.advance(20_000)
+    assert bench.paste(1, 1) == [("accepted", 1)]
+    bench.work()
+    bench.lose = lambda message: False
+    bench.advance(5_000)
+    assert bench.held() == [1]
+    assert sum(isinstance(event, Opened) for event in bench.events) == 1
+
+
+def test_a_unit_the_system_does_not_know_ends_with_the_reason() -> None:
+    def unknown(hello: Hello) -> Refused:
+        return refuse(RefusalCode.UNKNOWN_NAME, "one of nx1", hello.name)
+
+    bench = Bench(lose=everything)
+    bench.hypervisor.admit = unknown
+    bench.lose = lambda message: False
+    bench.advance(1_000)
+    assert bench.exit is not None
+    assert bench.exit.code is ExitCode.REFUSED
+    assert "nx1" in bench.exit.reason
