@@ -40,8 +40,8 @@ def up(folder: ClusterFolder, system_path: Path, progress: Progress) -> SystemSt
             folder.create(text)
         elif folder.system() != system:
             raise ClusterError(f"a cluster of another system file runs in {folder.path}: `vasbus down` first")
-        _start_missing(folder, system, progress)
-        return _wait_until_running(folder, system, progress)
+        started = _start_missing(folder, system, progress)
+        return _wait_until_running(folder, started, progress)
 
 
 def down(folder: ClusterFolder, progress: Progress, *, keep_ledger: bool) -> int:
@@ -76,30 +76,32 @@ def _parts(system: SystemSettings) -> list[tuple[str, str]]:
     ]
 
 
-def _start_missing(folder: ClusterFolder, system: SystemSettings, progress: Progress) -> None:
+def _start_missing(folder: ClusterFolder, system: SystemSettings, progress: Progress) -> dict[str, int]:
+    """Start what does not run; the pids of the new processes by name."""
     running = {process.name for process in find_processes(folder.runtime_folder())}
+    started = {}
     for role, name in _parts(system):
-        if name in running:
-            continue
-        progress(f"starting {name}")
-        _spawn(serve_command(folder, role, name), folder.log_path(name))
+        if name not in running:
+            progress(f"starting {name}")
+            started[name] = _spawn(serve_command(folder, role, name), folder.log_path(name))
+    return started
 
 
-def _spawn(command: list[str], log_path: Path) -> None:
+def _spawn(command: list[str], log_path: Path) -> int:
     """Start a process that outlives this one, in a session of its own."""
     log = (os.POSIX_SPAWN_OPEN, 1, str(log_path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     silence = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     errors = (os.POSIX_SPAWN_DUP2, 1, 2)
-    os.posix_spawn(command[0], command, os.environ, file_actions=[silence, log, errors], setsid=True)
+    return os.posix_spawn(command[0], command, os.environ, file_actions=[silence, log, errors], setsid=True)
 
 
-def _wait_until_running(folder: ClusterFolder, system: SystemSettings, progress: Progress) -> SystemStatus:
+def _wait_until_running(folder: ClusterFolder, started: dict[str, int], progress: Progress) -> SystemStatus:
     deadline = time.monotonic() + START_WAIT_S
     missing: list[str] = []
     progress("waiting for every part")
     with Console(folder.addresses().hmc) as console:
         while time.monotonic() < deadline:
-            _fail_on_death(folder, system)
+            _fail_on_death(folder, started)
             try:
                 status = console.system(wait_s=1.0)
             except ConsoleUnreachable:
@@ -112,16 +114,17 @@ def _wait_until_running(folder: ClusterFolder, system: SystemSettings, progress:
     raise ClusterError(f"not running after {START_WAIT_S:g} s: {', '.join(names)}\n{_log_tail(folder, names[0])}")
 
 
+def _fail_on_death(folder: ClusterFolder, started: dict[str, int]) -> None:
+    for name, pid in started.items():
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            raise ClusterError(f"{name} ended with exit code {code} while starting\n{_log_tail(folder, name)}")
+
+
 def _not_running(status: SystemStatus) -> list[str]:
     parts: list[LparStatus | UnitStatus] = [*status.lpars, *status.units]
     return [part.name for part in parts if part.state != "running" or not part.endpoints]
-
-
-def _fail_on_death(folder: ClusterFolder, system: SystemSettings) -> None:
-    alive = {process.name for process in find_processes(folder.runtime_folder())}
-    for _, name in _parts(system):
-        if name not in alive:
-            raise ClusterError(f"{name} ended while starting\n{_log_tail(folder, name)}")
 
 
 def _log_tail(folder: ClusterFolder, name: str) -> str:

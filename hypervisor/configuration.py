@@ -109,6 +109,7 @@ class Configurations:
             self._late(partition, report, now_us)
         late = self.expired.get((partition.name, CreditType.DEFAULT))
         if late is not None and late.generation <= partition.acknowledged:
+            self._publish(late, "acknowledged", now_us, "late")
             self._forget(late)
 
     def partition_died(self, lpar: str, now_us: int) -> None:

@@ -43,9 +43,10 @@ class HypervisorCore:
         self.system = system
         self.rows = rows
         self.effects = Effects()
+        self.unit_journal = EpochJournal(FABRIC, self.effects)
         self.journals = {
             "hcall": SessionJournal(HCALL, self.effects),
-            "fabric": EpochJournal(FABRIC, self.effects),
+            "fabric": self.unit_journal,
             "hmc": ConsoleJournal(CONSOLE, self.effects),
         }
         lpar_terms = times.terms(times.lpar_lease_ms, by_beats=True, session_limit=sessions)
@@ -77,15 +78,14 @@ class HypervisorCore:
         self.configurations.restore(self.rows, now_us)
         for name, listener in (("hcall", self.hcall), ("fabric", self.fabric), ("hmc", self.hmc)):
             sessions, epochs = self.journals[name].restore(self.rows)
-            known = [session for session in sessions if self._is_known(name, session)]
-            listener.restore(known, epochs, now_us)
+            listener.restore(self._known(name, sessions), epochs, now_us)
         for queue in self.configurations.queues.values():
             for change in queue:
                 session = self.hmc.sessions.get(change.console)
                 if session is not None and session.epoch == change.epoch:
                     session.callee.under_way.add(change.number)
         self.units.start(now_us)
-        self._to_settle = {window.unit for window in self.ledger.windows.values()}
+        self._to_settle = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected
         self._fence_orphans(now_us)
         self.effects.note(
             "info", "hypervisor_started", system=self.system.name, windows=len(self.ledger.windows),
@@ -95,7 +95,7 @@ class HypervisorCore:
 
     @property
     def recovering(self) -> bool:
-        """Whether some unit's contexts are not known yet; until then hcalls are put off with RETRY."""
+        """Whether the contexts of a unit that has windows or was here are not known; hcalls are put off with RETRY."""
         self._to_settle = {unit for unit in self._to_settle if not self.units.is_settled(unit)}
         return bool(self._to_settle)
 
@@ -130,8 +130,16 @@ class HypervisorCore:
 
     # Who may connect.
 
-    def _is_known(self, link: str, session: Session) -> bool:
-        return link != "hcall" or session.name in self.ledger.partitions
+    def _known(self, link: str, sessions: list[Session]) -> list[Session]:
+        """Those that may go on: a partition that the system file no longer has is over."""
+        known: list[Session] = []
+        for session in sessions:
+            if link != "hcall" or session.name in self.ledger.partitions:
+                known.append(session)
+            else:
+                session.alive = False
+                self.journals[link].session_ended(session)
+        return known
 
     def _admit_lpar(self, hello: Hello) -> Refused | None:
         if hello.role == "lpar" and hello.name in self.ledger.partitions:

@@ -8,26 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hypervisor.capabilities import associativity, nx_capabilities, vas_capabilities
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
 from hypervisor.ledger import Ledger, Partition, Window, WindowPhase
 from hypervisor.units import Unit, Units
 from protocol.clock import MILLISECOND_US
 from protocol.codes import (
     HYPERVISOR_CHOOSES,
-    NX_FEATURE_GZIP,
-    USER_MODE_COPY_PASTE,
-    VAS_DESCRIPTORS,
-    VAS_FEATURE_DEFAULT,
-    VAS_FEATURE_QOS,
     CreditType,
     HcallCode,
-    NxQuery,
-    VasQuery,
     WindowStatus,
 )  # fmt: skip
 from protocol.effects import Effects
 from protocol.hcall_messages import (
-    Associativity,
     HAllocateVasWindow,
     HcallStatus,
     HDeallocateVasWindow,
@@ -36,10 +29,6 @@ from protocol.hcall_messages import (
     HQueryNxCapabilities,
     HQueryVasCapabilities,
     HQueryVasWindow,
-    NxFeatureCapabilities,
-    NxOverallCapabilities,
-    VasFeatureCapabilities,
-    VasOverallCapabilities,
     WindowAllocated,
     WindowState,
 )  # fmt: skip
@@ -49,7 +38,6 @@ from protocol.session import Called, Session
 from protocol.system import SystemSettings
 from protocol.telemetry_messages import HcallMade
 
-THREADS_PER_CORE = 8
 PASTE_ADDRESS_BASE = 0x0006_0000_0000_0000
 INTERRUPT_BASE = 0x1000
 PROCESS_ID_MAX = THREAD_ID_MAX = 0xFFFF_FFFF
@@ -95,11 +83,11 @@ class Hcalls:
             case HQueryVasWindow() as request:
                 self._answer(call, self._query_window(call.session, request), now_us)
             case HQueryVasCapabilities() as request:
-                self._answer(call, self._vas_capabilities(partition, request), now_us)
+                self._answer(call, vas_capabilities(self.ledger, partition, request), now_us)
             case HQueryNxCapabilities() as request:
-                self._answer(call, self._nx_capabilities(request), now_us)
+                self._answer(call, nx_capabilities(self.system, request), now_us)
             case HHomeNodeAssociativity() as request:
-                self._answer(call, self._associativity(partition, request), now_us)
+                self._answer(call, associativity(partition, request), now_us)
             case _:
                 raise AssertionError(f"{call.body.type} is no hcall")
 
@@ -218,53 +206,15 @@ class Hcalls:
             status=self.status(window),
             credits=MAX_WINDOW_CREDITS,
             process_id=window.process_id,
-            paste_address=address_of(window, self.units.by_name[window.unit]),
+            paste_address=address_of(window, self.units.by_name.get(window.unit)),
             completion_interrupt=interrupt,
             fault_interrupt=interrupt + 1,
         )
 
-    def _vas_capabilities(self, partition: Partition, request: HQueryVasCapabilities) -> Reply:
-        if request.query_type == VasQuery.OVERALL:
-            features = VAS_FEATURE_QOS | VAS_FEATURE_DEFAULT
-            return VasOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=features)
-        if request.query_type not in (VasQuery.GZIP_QOS, VasQuery.GZIP_DEFAULT):
-            return VasFeatureCapabilities(code=HcallCode.H_PARAMETER)
-        credit_type = CreditType.QOS if request.query_type == VasQuery.GZIP_QOS else CreditType.DEFAULT
-        is_default = credit_type is CreditType.DEFAULT
-        ceiling = self.system.cores_total * self.system.credits_per_core if is_default else self.system.qos_credits
-        return VasFeatureCapabilities(
-            code=HcallCode.H_SUCCESS,
-            descriptor=int.from_bytes(VAS_DESCRIPTORS[credit_type], "big"),
-            window_type=credit_type,
-            user_mode=USER_MODE_COPY_PASTE,
-            max_lpar_credits=min(ceiling, 0xFFFF),
-            max_window_credits=MAX_WINDOW_CREDITS,
-            default_lpar_credits=self.ledger.entitled(partition) if is_default else 0,
-            target_lpar_credits=self.ledger.target(partition, credit_type),
-        )
-
-    def _nx_capabilities(self, request: HQueryNxCapabilities) -> Reply:
-        if request.query_type == NxQuery.OVERALL:
-            return NxOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=NX_FEATURE_GZIP)
-        if request.query_type != NxQuery.GZIP:
-            return NxFeatureCapabilities(code=HcallCode.H_PARAMETER)
-        return NxFeatureCapabilities(
-            code=HcallCode.H_SUCCESS,
-            req_max_processed_len=self.system.request_limit_bytes,
-            min_compress_len=self.system.min_compress_bytes,
-            min_decompress_len=self.system.min_decompress_bytes,
-        )
-
-    def _associativity(self, partition: Partition, request: HHomeNodeAssociativity) -> Associativity:
-        processors = -(-partition.capacity_hundredths // 100) * THREADS_PER_CORE
-        if request.processor_id >= processors:
-            return Associativity(code=HcallCode.H_P2)
-        domain = (partition.home_chip, 0, 0, 0, 0, request.processor_id)
-        return Associativity(code=HcallCode.H_SUCCESS, domain=domain)
-
     def status(self, window: Window) -> WindowStatus:
         """The window's state as H_QUERY_VAS_WINDOW and the console tell it."""
-        if not self.units.by_name[window.unit].reachable:
+        unit = self.units.by_name.get(window.unit)
+        if unit is None or not unit.reachable:
             return WindowStatus.HARDWARE_FAILURE
         if window.phase is WindowPhase.OPEN:
             return WindowStatus.ACTIVE
@@ -308,8 +258,10 @@ class Hcalls:
         )
 
 
-def address_of(window: Window, unit: Unit) -> int:
-    """The logical real address of the window's paste page: a page per window within its chip's range."""
+def address_of(window: Window, unit: Unit | None) -> int:
+    """The logical real address of the window's paste page: a page per window within its chip's range; 0: no chip."""
+    if unit is None:
+        return 0
     return PASTE_ADDRESS_BASE | unit.chip.number << 40 | (window.window_id & 0xFF_FFFF) << 16
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import msgpack
 
-from hypervisor.rows import AnswerRow, Drop, DropAnswers, Put, Row, SessionRow
+from hypervisor.rows import AnswerRow, CounterRow, Drop, DropAnswers, Put, Row, SessionRow
 from protocol.effects import Effects
 from protocol.link import Link
 from protocol.message import Message
 from protocol.session import Session
 from protocol.wire import Envelope, decode, encode
+
+EVERY_ANSWER = (1 << 63) - 1
+"""Above the number of any request but the last that a session can have."""
+CONSOLE_EPOCH = "console_epoch"
 
 
 class SessionJournal:
@@ -24,7 +28,7 @@ class SessionJournal:
 
     def session_ended(self, session: Session) -> None:
         self._put(session)
-        self.effects.writes.append(DropAnswers(self.link.name, session.name, 1 << 62))
+        self.effects.writes.append(DropAnswers(self.link.name, session.name, EVERY_ANSWER))
 
     def answered(self, session: Session, number: int, answer: Message) -> None:
         blob = encode(Envelope(answer))[0]
@@ -59,7 +63,21 @@ class SessionJournal:
 
 
 class ConsoleJournal(SessionJournal):
-    """Console names are random and never come again: nothing of an ended session is kept."""
+    """Console names are random: nothing of an ended session is kept but the last epoch, one counter for all names."""
+
+    last_epoch = 0
+
+    def session_opened(self, session: Session) -> None:
+        super().session_opened(session)
+        if session.epoch > self.last_epoch:
+            self.last_epoch = session.epoch
+            self.effects.writes.append(Put(CounterRow(CONSOLE_EPOCH, session.epoch)))
+
+    def restore(self, rows: list[Row]) -> tuple[list[Session], dict[str, int]]:
+        sessions, _ = super().restore(rows)
+        counters = [row.value for row in rows if isinstance(row, CounterRow) and row.name == CONSOLE_EPOCH]
+        self.last_epoch = max(counters, default=0)
+        return sessions, {"": self.last_epoch}
 
     def session_ended(self, session: Session) -> None:
         super().session_ended(session)
@@ -67,7 +85,12 @@ class ConsoleJournal(SessionJournal):
 
 
 class EpochJournal(SessionJournal):
-    """Keeps epochs alone: after a restart an NX unit gets a new session and is reconciled."""
+    """Keeps epochs alone: after a restart an NX unit gets a new session and is reconciled.
+
+    `expected`: the units that had a session when the earlier process ended; they are likely to come back.
+    """
+
+    expected: frozenset[str] = frozenset()
 
     def answered(self, session: Session, number: int, answer: Message) -> None:
         """The unit repeats what it said when it has a new session."""
@@ -76,7 +99,11 @@ class EpochJournal(SessionJournal):
         """Nothing was kept."""
 
     def restore(self, rows: list[Row]) -> tuple[list[Session], dict[str, int]]:
-        _, epochs = super().restore(rows)
+        sessions, epochs = super().restore(rows)
+        self.expected = frozenset(session.name for session in sessions)
+        for session in sessions:
+            session.alive = False
+            self._put(session)
         return [], epochs
 
 

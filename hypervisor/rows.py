@@ -100,7 +100,7 @@ class ChangeRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class CounterRow(Row):
-    """A number that only rises: `window_id`, `change`."""
+    """A number that only rises: `window_id`, `change`, `console_epoch`."""
 
     name: str
     value: int

@@ -101,7 +101,7 @@ class Units:
     def is_settled(self, name: str) -> bool:
         """Whether it is known what the unit holds: reconciled, or quiet by its fence."""
         unit = self.by_name.get(name)
-        return unit is None or unit.reconciled or (unit.session is None and unit.quiet_us is None)
+        return unit is None or (unit.ready and unit.reconciled) or (unit.session is None and unit.quiet_us is None)
 
     def place(self, home_chip: int | None) -> Unit | None:
         """The unit for a new window: the home chip's where one is asked for, else the emptiest, ties by number."""

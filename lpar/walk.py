@@ -62,6 +62,7 @@ class CloseWalk:
         """Close the next active window: flag it, unmap it, deallocate it."""
         for window in self._ahead:
             if not window.is_active:
+                window.status |= self.flag
                 continue
             window.status |= self.flag
             window.zap()

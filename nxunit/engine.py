@@ -123,7 +123,7 @@ def _decompress(job: Job, limit_bytes: int) -> Outcome:
             inflated = inflate(source, history, output_limit_bytes)
     except BadData as error:
         return terminated(crb, error.code)
-    if inflated.full and crb.target_bytes <= limit_bytes:
+    if inflated.full and crb.target_bytes < limit_bytes:
         return terminated(crb, CompletionCode.TARGET_SPACE)
     return _completed(crb, _decompressed(inflated, len(history), len(source)))
 

@@ -184,7 +184,8 @@ def parse_system(text: str, source: str) -> SystemSettings:
     try:
         return SystemSettings.model_validate(_flat(tables, text, source))
     except ValidationError as error:
-        complaint = error.errors(include_url=False)[0]
+        complaints = error.errors(include_url=False)
+        complaint = min(complaints, key=lambda found: found["type"] == "missing")  # a misspelt key before a missing one
         key = ".".join(str(step) for step in complaint["loc"])
         where = _where(text, source, complaint["loc"])
         came = "" if complaint["type"] in ("missing", "value_error") else f" (came: {complaint['input']!r:.60})"

@@ -17,7 +17,7 @@ from lpar.client.system_calls import (
     tx_win_open,
     unmap,
     wait_csb,
-)  # fmt: skip
+)
 from lpar.client.tally import PasteTally
 from protocol.clock import MILLISECOND_US
 from protocol.codes import FaultOutcome, KernelReason
@@ -28,6 +28,8 @@ QOS_CREDIT_FLAG = 0x1
 PAGE_BYTES = 4096
 RETRY_FIRST_US = 50
 RETRY_BUSY_MOST_US = 1 * MILLISECOND_US
+UNANSWERED_US = 500 * MILLISECOND_US
+"""A unit that was heard this recently is not one that does not answer."""
 RETRY_CLOSED_MOST_US = 20 * MILLISECOND_US
 """While the kernel says that the window is closed each try costs it a fault: they come less often."""
 
@@ -92,19 +94,25 @@ def paste_and_wait(
     A request that its unit lost is pasted again. Without `endure_closed` the first refusal because the window is
     closed is the last. Raises what `paste` raises, and RequestLost.
     """
-    give_up_us = (yield from now()) + patience_us
+    give_up_us = min((yield from now()) + patience_us, deadline_us)
     wait_us = RETRY_FIRST_US
+    refused_us = 0
+    refusal: PasteRefused | RequestLost | None = None
     while True:
-        moment_us = yield from now()
         try:
-            pending = yield from paste(mapping, request, max(1, deadline_us - moment_us))
-            moment_us = yield from now()
-            return (yield from wait_csb(pending, mapping.tally, max(1, deadline_us - moment_us), keep=False))
+            pending = yield from paste(mapping, request, deadline_us - (yield from now()))
+            return (yield from wait_csb(pending, mapping.tally, deadline_us - (yield from now()), keep=False))
         except (PasteRefused, RequestLost) as failure:
-            closed = isinstance(failure, PasteRefused) and failure.fault is FaultOutcome.PASTE_FAILED
-            moment_us = yield from now()
-            if (closed and not endure_closed) or moment_us + wait_us >= min(give_up_us, deadline_us):
-                raise
+            refusal = failure
+        except TimeoutError:
+            # A try that the deadline cut short, after refusals, says nothing about the unit's health.
+            if refusal is not None and (yield from now()) - refused_us < UNANSWERED_US:
+                raise refusal from None
+            raise
+        closed = isinstance(refusal, PasteRefused) and refusal.fault is FaultOutcome.PASTE_FAILED
+        refused_us = yield from now()
+        if (closed and not endure_closed) or refused_us + wait_us >= give_up_us:
+            raise refusal
         yield from pause(wait_us)
         wait_us = min(2 * wait_us, RETRY_CLOSED_MOST_US if closed else RETRY_BUSY_MOST_US)
 

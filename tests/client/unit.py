@@ -114,7 +114,7 @@ class FakeUnit:
             say(PasteCompleted(window_id=body.window_id, number=body.number, csb=csb), target)
 
     def _complete(self, say: Callable[..., None], body: Paste, context: Context, frame: bytes) -> None:
-        if context.number != body.number or not context.busy:
+        if self.contexts.get(body.token) is not context or context.number != body.number or not context.busy:
             return
         self.executed += 1
         context.outcome = self.execute(body.crb, frame, body.number)

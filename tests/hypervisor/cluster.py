@@ -27,8 +27,7 @@ from protocol.console_messages import (
 )
 from protocol.effects import Dial, Effects, Hangup, Peer, Send
 from protocol.link import LINKS
-from protocol.message import Message, Reply
-from protocol.session_messages import Refused
+from protocol.message import Message
 from protocol.system import SystemSettings
 from protocol.wire import decode, encode
 from tests.hypervisor.ends import End, FakeConsole, FakeLpar, FakeUnit
@@ -243,7 +242,7 @@ class Cluster:
         return next((pool.target, pool.in_use) for pool in pools if pool.credit_type is credit_type)
 
 
-def told(reply: Reply | Refused | None, kind: type[Told]) -> Told:
+def told(reply: Message | None, kind: type[Told]) -> Told:
     """The reply, which must be of this kind."""
     assert isinstance(reply, kind), reply
     return reply

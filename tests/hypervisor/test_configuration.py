@@ -1,4 +1,4 @@
-"""Changes of a partition's configuration: one at a time, as drmgr serialises them. Source: design.md, domain.md 5.6 and 6."""
+"""Changes of a partition's configuration: one at a time, as drmgr serialises them. Source: domain.md 5.6 and 6."""
 
 from __future__ import annotations
 

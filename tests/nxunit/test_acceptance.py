@@ -7,7 +7,7 @@ import pytest
 from nxunit.statistics import FaultCause, RefusalCause
 from protocol.codes import CreditType, FunctionCode
 from protocol.paste_messages import Crb, PasteCompleted
-from tests.nxunit.bench import CLIENT, Bench, token_of
+from tests.nxunit.bench import CLIENT, Bench, done, token_of
 
 
 @pytest.fixture()
@@ -105,8 +105,6 @@ def test_a_repeat_of_a_running_paste_moves_the_answer_too(bench: Bench) -> None:
     job = bench.unit.take_job(bench.now_us)
     assert job is not None
     assert bench.paste(1, 1, peer=b"reconnected") == [("accepted", 1)]
-    from tests.nxunit.bench import done
-
     bench.unit.finish(job, done(job), bench.now_us)
     bench.pump()
     assert (bench.told[-1].peer, bench.told[-1].brief) == (b"reconnected", ("completed", 1))
@@ -140,6 +138,14 @@ def test_a_repeat_of_a_completed_paste_needs_a_slot_but_no_window_credit(bench: 
     assert bench.paste(1, 2) == [("refused", 2)]
     bench.work()
     assert bench.paste(1, 2) == [("accepted", 2)]
+
+
+def test_a_repeat_that_completed_gives_no_window_credit_back(bench: Bench) -> None:
+    bench.program(1)
+    for _ in range(3):
+        bench.paste(1, 1)
+        bench.work()
+    assert [bench.paste(1, number)[0][0] for number in (2, 3)] == ["accepted", "refused"]
 
 
 def test_a_number_below_the_last_is_ignored(bench: Bench) -> None:

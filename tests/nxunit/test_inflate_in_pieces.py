@@ -19,10 +19,9 @@ SMALL = Engine(4_096)
 def decompress_in_pieces(engine: Engine, stream: bytes, piece_sizes: list[int], *, repeat: bool = False) -> bytes:
     """Play a client: hand over pieces of source, resend what was not processed, go on until the stream has ended."""
     output, position, crc32, state = b"", 0, 0, None
-    turn, widened = 0, 0
+    turn = 0
     while True:
-        size = piece_sizes[turn % len(piece_sizes)] + widened
-        piece = stream[position : position + size]
+        piece = stream[position : position + piece_sizes[turn % len(piece_sizes)]]
         first = turn == 0
         request = Job(
             job(FunctionCode.DECOMPRESS if first else FunctionCode.DECOMPRESS_RESUME, crc32=crc32,
@@ -55,9 +54,28 @@ def test_a_stream_in_pieces_comes_out_whole(kind: str, piece_bytes: int) -> None
     assert decompress_in_pieces(SMALL, raw_deflate(plain), [piece_bytes], repeat=True) == plain
 
 
-def test_single_bytes_of_source_make_progress_against_a_small_limit() -> None:
-    plain = bytes(300_000) + b"end"
-    assert decompress_in_pieces(SMALL, raw_deflate(plain, 9), [1]) == plain
+@pytest.mark.parametrize("limit_bytes", [1, 7, 258, 1_000])
+@pytest.mark.parametrize("piece_bytes", [1, 2, 5])
+def test_few_bytes_of_source_that_hold_much_output_make_progress(limit_bytes: int, piece_bytes: int) -> None:
+    """Each byte of this stream stands for about a thousand of output: the limit is reached with all source taken."""
+    plain = bytes(8_000) + b"end"
+    stream = raw_deflate(plain, 9)
+    assert decompress_in_pieces(Engine(limit_bytes), stream, [piece_bytes], repeat=True) == plain
+
+
+def test_a_full_target_without_more_to_come_has_processed_all_source() -> None:
+    machine = zlib.compressobj(0, zlib.DEFLATED, -15)
+    block = machine.compress(NOISE[:4_096]) + machine.flush(zlib.Z_SYNC_FLUSH)
+    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, block))
+    assert (outcome.csb.target_bytes, outcome.csb.processed_bytes) == (4_096, len(block))
+    last = SMALL.run(resumed(machine.flush(), outcome.suspended))
+    assert (last.csb.code, last.csb.ended, last.target) == (CompletionCode.OK, True, b"")
+
+
+def test_a_target_of_exactly_the_limit_is_suspended_not_exhausted() -> None:
+    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, raw_deflate(TEXT[:10_000]), target_bytes=4_096))
+    assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
+    assert outcome.target == TEXT[:4_096]
 
 
 def test_the_limit_suspends_with_source_left_over() -> None:
@@ -137,12 +155,12 @@ def test_what_a_suspended_state_keeps_is_small() -> None:
     sizes=st.lists(st.integers(1, 9_000), min_size=1, max_size=4),
     level=st.sampled_from((0, 1, 6, 9)),
     strategy=st.sampled_from((0, zlib.Z_FIXED, zlib.Z_RLE)),
-    limit_bytes=st.integers(4_096, 20_000),
+    limit_bytes=st.sampled_from((100, 700, 4_096, 20_000)),
 )
 def test_any_cut_of_any_stream_gives_the_same_bytes(
     plain: bytes, sizes: list[int], level: int, strategy: int, limit_bytes: int
 ) -> None:
-    if len(plain) // min(sizes) > 500:
-        sizes = [max(size, 500) for size in sizes]
     stream = raw_deflate(plain, level, strategy)
+    sizes = [max(size, len(stream) // 200) for size in sizes]
+    limit_bytes = max(limit_bytes, len(plain) // 200)
     assert decompress_in_pieces(Engine(limit_bytes), stream, sizes, repeat=True) == plain

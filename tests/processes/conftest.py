@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.processes.cluster import Cluster
+from tests.processes.cluster import Cluster, eventually
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +17,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield started
     finally:
         started.down()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open(cluster: Cluster) -> Iterator[None]:
+    """The next test begins when the windows of this one are gone, those of killed processes too."""
+    yield
+    eventually(lambda: not cluster.windows(), "every window of the test is closed")

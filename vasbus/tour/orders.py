@@ -43,14 +43,20 @@ class Work(Line):
 
 
 class Rest(Line):
+    """End the work. The reply is the work's; this order has none of its own."""
+
     order: Literal["rest"] = "rest"
 
 
 class Report(Line):
+    """Tell what each window has done."""
+
     order: Literal["report"] = "report"
 
 
 class Quit(Line):
+    """Close everything and end."""
+
     order: Literal["quit"] = "quit"
 
 

@@ -183,8 +183,9 @@ def main() -> None:
                 reply = worker.obey(order)
             except (OSError, AssertionError, ValueError) as error:
                 reply = Reply(pid=os.getpid(), failure=f"{type(error).__name__}: {error}")
-            sys.stdout.write(reply.model_dump_json() + "\n")
-            sys.stdout.flush()
+            if not isinstance(order, Rest):
+                sys.stdout.write(reply.model_dump_json() + "\n")
+                sys.stdout.flush()
             if isinstance(order, Quit):
                 return
 

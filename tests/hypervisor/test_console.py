@@ -1,0 +1,78 @@
+"""What the management console may ask of the hypervisor."""
+
+from __future__ import annotations
+
+from protocol.codes import CreditType, WindowStatus
+from protocol.console_messages import PoolStatus, QueryWindows, Windows
+from protocol.hcall_messages import HDeallocateVasWindow
+from tests.hypervisor.cluster import Cluster, settings, told
+
+
+def page(cluster: Cluster, lpar: str | None = None, above: int = 0) -> Windows:
+    return told(cluster.console.ask(QueryWindows(lpar=lpar, above=above)), Windows)
+
+
+def test_the_status_describes_the_whole_system(cluster: Cluster) -> None:
+    status = cluster.status()
+    assert (status.system, status.recovering, status.cores_total) == ("test", False, 8)
+    assert (status.hundredths_free, status.qos_total, status.qos_free) == (320, 128, 128)
+    assert [unit.state for unit in status.units] == ["running", "running"]
+    assert [(lpar.name, lpar.state, lpar.mode, lpar.home_chip) for lpar in status.lpars] == [
+        ("lp1", "running", "dedicated", 0),
+        ("lp2", "running", "dedicated", 1),
+        ("lp3", "running", "shared", 1),
+    ]
+    assert status.lpars[0].pools == (
+        PoolStatus(credit_type=CreditType.QOS, target=0, in_use=0),
+        PoolStatus(credit_type=CreditType.DEFAULT, target=40, in_use=0),
+    )
+    assert status.lpars[0].endpoints == {"local": "ipc:///run/lp1.lpar"}
+
+
+def test_before_anybody_connects_nothing_is_there() -> None:
+    cluster = Cluster()
+    cluster.console.start()
+    status = cluster.status()
+    assert {lpar.state for lpar in status.lpars} == {"not_activated"}
+    assert {unit.state for unit in status.units} == {"absent"}
+    cluster.advance(31_000_000)
+    assert {unit.state for unit in cluster.status().units} == {"fenced"}
+
+
+def test_a_draining_window_is_counted_and_shown(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    window_id = lp1.open_window().window_id
+    nx0.contexts[window_id].in_flight = 1
+    lp1.status_of(HDeallocateVasWindow(window_id=window_id))
+    row = cluster.windows()[0]
+    assert (row.lpar, row.unit, row.state, row.status) == ("lp1", "nx0", "closing", WindowStatus.BUSY)
+    assert cluster.unit_status("nx0").windows == 1
+    assert cluster.pool("lp1") == (40, 1)
+
+
+def test_windows_can_be_asked_for_one_partition(cluster: Cluster) -> None:
+    first = cluster.lpars["lp1"].open_window()
+    cluster.lpars["lp2"].open_window()
+    assert [row.window_id for row in page(cluster, "lp1").rows] == [first.window_id]
+    assert page(cluster, "lp9").rows == ()
+
+
+def test_a_long_window_table_comes_in_pages() -> None:
+    cluster = Cluster(
+        settings(
+            credits_per_core=600, chip=[{"number": 0, "unit": "nx0", "cores": 8}], lpar=[{"name": "lp1", "cores": 2}]
+        )
+    )
+    cluster.units["nx0"].limit = 2_000
+    cluster.start()
+    for _ in range(1_100):
+        cluster.lpars["lp1"].allocate()
+    first = page(cluster)
+    second = page(cluster, above=first.rows[-1].window_id)
+    assert (len(first.rows), first.more, len(second.rows), second.more) == (1_024, True, 76, False)
+    assert [row.window_id for row in first.rows + second.rows] == list(range(1, 1_101))
+
+
+def test_a_hold_of_an_unknown_partition_is_refused(cluster: Cluster) -> None:
+    cluster.hold("lp9", hold=True)
+    assert cluster.console.answers[max(cluster.console.answers)].type == "console_failure"

@@ -1,0 +1,314 @@
+"""kill -9 of the hypervisor: what it had answered for it still has, and nothing happens twice. Source: design.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.codes import CreditType, HcallCode
+from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetQosCredits, SystemStatus
+from protocol.hcall_messages import HAllocateVasWindow, HcallStatus, HDeallocateVasWindow, WindowAllocated
+from tests.hypervisor.cluster import Cluster, Kill, settings, told
+
+SECOND_US = 1_000_000
+OPEN = HAllocateVasWindow(window_type=1, credits=1, domain=((1 << 64) - 1, 0, 0, 0, 0, 0))
+
+
+def lasting(status: SystemStatus) -> SystemStatus:
+    """The status without what belongs to the process: its pid, the telemetry count, connections that come back."""
+    lpars = tuple(lpar.model_copy(update={"state": ""}) for lpar in status.lpars)
+    units = tuple(unit.model_copy(update={"state": ""}) for unit in status.units)
+    gone = {"pid": 0, "telemetry_sequence": 0, "recovering": False, "lpars": lpars, "units": units}
+    return status.model_copy(update=gone)
+
+
+def furnish(cluster: Cluster) -> None:
+    """Windows, QoS credits and a moved core."""
+    cluster.qos("lp1", 3)
+    cluster.dlpar("lp1", -1)
+    cluster.dlpar("lp2", +1)
+    for lpar, credit_type in (("lp1", 1), ("lp1", 0), ("lp2", 1), ("lp3", 1)):
+        cluster.lpars[lpar].open_window(credit_type)
+
+
+def test_the_restarted_hypervisor_is_the_one_before(cluster: Cluster) -> None:
+    furnish(cluster)
+    status, windows = cluster.status(), cluster.windows()
+    cluster.restart()
+    cluster.advance(5 * SECOND_US)
+    assert lasting(cluster.status()) == lasting(status)
+    assert cluster.windows() == windows
+
+
+def test_a_restart_costs_nobody_a_window(cluster: Cluster) -> None:
+    windows = [(lpar, lpar.open_window()) for lpar in cluster.lpars.values() for _ in range(3)]
+    cluster.restart()
+    cluster.advance(20 * SECOND_US)
+    units = cluster.units.values()
+    assert all(any(unit.takes_paste(window) for unit in units) for _, window in windows)
+    assert all(lpar.deallocate(window.window_id) is HcallCode.H_SUCCESS for lpar, window in windows)
+    assert all(unit.contexts == {} for unit in units)
+
+
+def test_partitions_keep_their_sessions_over_a_restart(cluster: Cluster) -> None:
+    cluster.restart()
+    cluster.advance(5 * SECOND_US)
+    assert [lpar.epoch for lpar in cluster.lpars.values()] == [1, 1, 1]
+    assert [lpar.state for lpar in cluster.status().lpars] == ["running"] * 3
+
+
+def test_until_a_partition_is_back_it_is_recovering(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    lp1.cut = True
+    cluster.restart()
+    assert cluster.lpar_status("lp1").state == "recovering"
+
+
+def test_every_partition_gets_a_whole_lease_after_a_restart(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    lp1.open_window()
+    lp1.die()
+    cluster.advance(9 * SECOND_US)
+    cluster.restart()
+    cluster.advance(10_000_000)
+    assert cluster.pool("lp1") == (40, 1)
+    cluster.advance(101_000)
+    assert cluster.pool("lp1") == (40, 0)
+
+
+# While it recovers.
+
+
+def test_hcalls_are_put_off_until_the_units_are_settled(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    lp1.open_window()
+    nx0.cut = True
+    cluster.restart()
+    number = lp1.send(OPEN)
+    cluster.advance(10 * SECOND_US)
+    assert number not in lp1.answers
+    assert cluster.status().recovering
+    nx0.cut = False
+    cluster.wait(lambda: number in lp1.answers)
+    assert told(lp1.answers[number], WindowAllocated).code is HcallCode.H_SUCCESS
+    assert not cluster.status().recovering
+
+
+def test_a_unit_that_does_not_come_back_is_waited_for_until_its_fence(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    lp1.open_window()
+    nx0.die()
+    cluster.restart()
+    restarted_us = cluster.now_us
+    assert lp1.allocate().code is HcallCode.H_SUCCESS
+    assert 30 * SECOND_US <= cluster.now_us - restarted_us <= 31 * SECOND_US
+
+
+def test_a_unit_without_windows_that_was_here_is_waited_for_too(cluster: Cluster) -> None:
+    cluster.restart()
+    window = cluster.lpars["lp2"].allocate(chip=1)
+    assert window.paste_address is not None
+    assert window.paste_address.unit == "nx1"
+
+
+def test_a_unit_that_had_said_bye_is_not_waited_for(cluster: Cluster) -> None:
+    nx0 = cluster.units["nx0"]
+    nx0.dialer.say_bye()
+    cluster.pump()
+    nx0.die()
+    cluster.restart()
+    restarted_us = cluster.now_us
+    assert cluster.lpars["lp1"].allocate().code is HcallCode.H_SUCCESS
+    assert cluster.now_us - restarted_us < 5 * SECOND_US
+
+
+def test_the_console_is_served_while_hcalls_are_put_off(cluster: Cluster) -> None:
+    cluster.lpars["lp1"].open_window()
+    for unit in cluster.units.values():
+        unit.cut = True
+    cluster.restart()
+    assert cluster.status().recovering
+    assert cluster.pool("lp1") == (40, 1)
+
+
+def test_a_fencing_that_was_interrupted_is_taken_up_again(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    lp1.open_window()
+    nx0.mute = True
+    lp1.die()
+    cluster.advance(12 * SECOND_US)
+    assert cluster.windows()[0].state == "fenced"
+    cluster.restart()
+    nx0.mute = False
+    cluster.advance(5 * SECOND_US)
+    assert (cluster.windows(), nx0.contexts) == ([], {})
+
+
+# Exactly once in effect.
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before the commit", "after the commit"])
+@pytest.mark.parametrize("turns", [1, 2, 3, 4])
+def test_an_open_that_kill_9_interrupts_takes_one_credit(cluster: Cluster, turns: int, committed: bool) -> None:
+    lp1 = cluster.lpars["lp1"]
+    cluster.kill = Kill(turns, committed)
+    window = lp1.open_window()
+    cluster.kill = Kill(1, committed)
+    assert cluster.pool("lp1") == (40, 1)
+    assert cluster.units["nx0"].takes_paste(window)
+    assert cluster.kills
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before the commit", "after the commit"])
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_deallocate_that_kill_9_interrupts_gives_one_credit_back(
+    cluster: Cluster, turns: int, committed: bool
+) -> None:
+    lp1 = cluster.lpars["lp1"]
+    windows = [lp1.open_window() for _ in range(3)]
+    cluster.kill = Kill(turns, committed)
+    assert lp1.deallocate(windows[1].window_id) is HcallCode.H_SUCCESS
+    cluster.kill = None
+    assert cluster.pool("lp1") == (40, 2)
+    assert {row.window_id for row in cluster.windows()} == {windows[0].window_id, windows[2].window_id}
+
+
+def test_an_answer_that_the_partition_did_not_get_comes_from_the_ledger(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    cluster.kill = Kill(1, committed=True)
+    number = lp1.send(OPEN)
+    cluster.wait(lambda: number in lp1.answers)
+    assert cluster.kills == 1
+    window = told(lp1.answers[number], WindowAllocated)
+    assert [row.window_id for row in cluster.windows()] == [window.window_id]
+    assert lp1.modify(window.window_id) is HcallCode.H_SUCCESS
+    assert cluster.units["nx0"].takes_paste(window)
+
+
+def test_an_hcall_that_was_not_committed_is_carried_out_by_the_next_hypervisor(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    cluster.kill = Kill(1, committed=False)
+    window = lp1.allocate()
+    assert (cluster.kills, window.window_id) == (1, 1)
+    assert cluster.pool("lp1") == (40, 1)
+
+
+def test_a_deallocate_of_a_draining_window_survives_a_restart(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    window = lp1.open_window()
+    nx0.contexts[window.window_id].in_flight = 1
+    number = lp1.send(HDeallocateVasWindow(window_id=window.window_id))
+    cluster.pump()
+    assert told(lp1.answers[number], HcallStatus).code is HcallCode.H_LONG_BUSY_ORDER_1_MSEC
+    cluster.restart()
+    cluster.advance(3 * SECOND_US)
+    nx0.complete(window.window_id)
+    assert lp1.deallocate(window.window_id) is HcallCode.H_SUCCESS
+    assert (cluster.windows(), nx0.contexts) == ([], {})
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before the commit", "after the commit"])
+@pytest.mark.parametrize("turns", [1, 2, 3, 4])
+def test_a_console_operation_that_is_repeated_is_applied_once(cluster: Cluster, turns: int, committed: bool) -> None:
+    cluster.kill = Kill(turns, committed)
+    assert isinstance(cluster.dlpar("lp1", +1, wait_ms=30_000), ConfigurationApplied)
+    cluster.kill = None
+    status = cluster.lpar_status("lp1")
+    assert (status.cores, status.generation, status.acknowledged) == (3, 1, 1)
+
+
+def test_an_operation_that_waits_for_its_partition_goes_on_after_a_restart(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    cluster.hold("lp1", hold=True)
+    numbers = [
+        cluster.console.send(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=60_000)),
+        cluster.console.send(SetQosCredits(lpar="lp1", credits=2, wait_ms=60_000)),
+    ]
+    cluster.advance(SECOND_US)
+    cluster.restart()
+    cluster.advance(5 * SECOND_US)
+    assert not any(number in cluster.console.answers for number in numbers)
+    cluster.hold("lp1", hold=False)
+    cluster.wait(lambda: all(number in cluster.console.answers for number in numbers))
+    assert [change.generation for change in lp1.applied] == [1, 2]
+    assert (cluster.pool("lp1")[0], cluster.pool("lp1", CreditType.QOS)[0]) == (18, 2)
+
+
+def test_an_operation_whose_console_has_gone_is_finished_all_the_same(cluster: Cluster) -> None:
+    cluster.hold("lp1", hold=True)
+    cluster.console.send(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=60_000))
+    cluster.pump()
+    cluster.console.die()
+    cluster.restart()
+    cluster.advance(10 * SECOND_US)
+    cluster.console = cluster.new_console("console-2")
+    cluster.hold("lp1", hold=False)
+    cluster.pump()
+    assert cluster.lpar_status("lp1").acknowledged == 1
+
+
+def test_a_later_console_of_the_same_name_gets_no_answer_of_an_earlier_one(cluster: Cluster) -> None:
+    cluster.hold("lp1", hold=True)
+    other = cluster.new_console("other")
+    other.send(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=20_000))
+    cluster.pump()
+    other.die()
+    cluster.advance(8 * SECOND_US)
+    cluster.restart()
+    cluster.hold("lp2", hold=True)
+    other.start()
+    number = other.send(ChangeProcessors(lpar="lp2", cores=+1, wait_ms=60_000))
+    cluster.advance(30 * SECOND_US)
+    assert number not in other.answers
+    cluster.hold("lp2", hold=False)
+    cluster.pump()
+    assert told(other.answers[number], ConfigurationApplied).lpar == "lp2"
+
+
+def test_the_epochs_of_consoles_never_fall(cluster: Cluster) -> None:
+    epochs = []
+    for turn in range(3):
+        console = cluster.new_console(f"visitor-{turn}")
+        cluster.wait(lambda console=console: console.dialer.established)  # type: ignore[misc]
+        epochs.append(console.epoch)
+        console.dialer.say_bye()
+        cluster.pump()
+        console.die()
+        cluster.restart()
+    assert epochs == sorted(set(epochs))
+
+
+# The system file may have changed meanwhile.
+
+
+def test_the_windows_of_a_unit_that_is_no_longer_there_can_be_given_back(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    window = lp1.open_window(chip=1)
+    cluster.units["nx1"].die()
+    cluster.system = settings(
+        chip=[{"number": 0, "unit": "nx0", "cores": 8}],
+        lpar=[{"name": "lp1", "cores": 2}, {"name": "lp2", "cores": 2}],
+    )
+    cluster.restart()
+    cluster.advance(3 * SECOND_US)
+    assert [row.window_id for row in cluster.windows()] == [window.window_id]
+    assert lp1.deallocate(window.window_id) is HcallCode.H_SUCCESS
+    assert cluster.windows() == []
+
+
+def test_a_partition_that_is_no_longer_there_loses_its_windows_changes_and_session(cluster: Cluster) -> None:
+    lp3 = cluster.lpars["lp3"]
+    window = lp3.open_window()
+    lp3.follows = False
+    for credits in (1, 2):
+        cluster.console.send(SetQosCredits(lpar="lp3", credits=credits, wait_ms=2_000))
+    cluster.pump()
+    before = cluster.system
+    cluster.system = settings(lpar=[{"name": "lp1", "cores": 2}])
+    cluster.restart()
+    cluster.advance(60 * SECOND_US)
+    assert not any(unit.takes_paste(window) for unit in cluster.units.values())
+    assert (cluster.windows(), [lpar.name for lpar in cluster.status().lpars]) == ([], ["lp1"])
+    cluster.system = before
+    cluster.restart()
+    cluster.advance(SECOND_US)
+    assert cluster.lpar_status("lp3").state == "not_activated"
