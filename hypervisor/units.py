@@ -40,7 +40,8 @@ ContextRequest = ProgramContext | CloseContext
 class Unit:
     """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on.
 
-    `in_flight`: by window, the request that the unit has not answered yet.
+    `in_flight`: by window, the request that the unit has not answered yet. `listed`: the contexts that it has named
+    so far, while it is asked for them page by page.
     """
 
     chip: ChipSettings
@@ -51,6 +52,7 @@ class Unit:
     reconciled: bool = False
     quiet_us: int | None = None
     in_flight: dict[int, ContextRequest] = field(default_factory=dict)
+    listed: dict[int, ContextSummary] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -152,7 +154,7 @@ class Units:
             case CloseContext(window_id=window_id), ContextClosed():
                 self._context_closed(unit, window_id, now_us)
             case ListContexts(), Contexts():
-                self._reconcile(unit, reply, now_us)
+                self._listed(unit, reply, now_us)
             case _:
                 came = str(reply)[:200]
                 self.effects.note("error", "fabric_refused", unit=unit.name, request=request.type, reply=came)
@@ -201,6 +203,7 @@ class Units:
         unit.ready = unit.reconciled = False
         unit.quiet_us = None
         unit.in_flight.clear()
+        unit.listed.clear()
         self.fabric.call(session, ListContexts(), now_us)
         self._publish(session, "opened", now_us)
 
@@ -263,9 +266,17 @@ class Units:
             if window.phase is WindowPhase.CLOSING:
                 self.closed(window, now_us)
 
-    def _reconcile(self, unit: Unit, contexts: Contexts, now_us: int) -> None:
+    def _listed(self, unit: Unit, page: Contexts, now_us: int) -> None:
+        """A page of the unit's contexts; after the last one they are reconciled with the ledger."""
+        unit.listed |= {context.window_id: context for context in page.contexts}
+        if page.more and page.contexts and unit.session is not None:
+            self.fabric.call(unit.session, ListContexts(above=page.contexts[-1].window_id), now_us)
+        else:
+            held, unit.listed = unit.listed, {}
+            self._reconcile(unit, held, now_us)
+
+    def _reconcile(self, unit: Unit, held: dict[int, ContextSummary], now_us: int) -> None:
         """Close what the ledger does not know or is closing, program what the unit lacks."""
-        held = {context.window_id: context for context in contexts.contexts}
         for window_id, context in held.items():
             window = self._window(window_id, unit)
             wanted = window is not None and window.phase in (WindowPhase.OPEN, WindowPhase.PROGRAMMING)

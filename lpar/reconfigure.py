@@ -44,7 +44,7 @@ class Reconfigure(Operation):
         if old_total < self.new_total:
             windows = windows_to_reopen(pool, self.new_total - old_total)
             self._reopen(windows, now_us)
-        elif pool.nr_open > self.new_total:
+        elif pool.active > self.new_total:
             CloseWalk(self.driver, pool, pool.active - self.new_total, self.result, self._walked).step(now_us)
         else:
             self._walked(now_us)

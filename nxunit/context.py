@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nxunit.fifo import AcceptedPaste
 from nxunit.resume import WindowKey
 from protocol.codes import CreditType
-from protocol.fabric_messages import ContextSummary, ProgramContext
+from protocol.fabric_messages import CONTEXT_PAGE, Contexts, ContextSummary, ProgramContext
 from protocol.session import Session
 
 NO_NUMBER = -1
@@ -88,6 +88,12 @@ class ContextTable:
             wanted.window_id, wanted.lpar, wanted.credit_type, wanted.window_credits, wanted.process_id, wanted.token
         )
         return True
+
+    def page(self, above: int) -> Contexts:
+        """The contexts with ids above `above`, as many as one answer holds."""
+        later = sorted(window_id for window_id in self._contexts if window_id > above)
+        shown = tuple(self._contexts[window_id].summary() for window_id in later[:CONTEXT_PAGE])
+        return Contexts(contexts=shown, more=len(later) > CONTEXT_PAGE)
 
     def remove(self, context: Context) -> None:
         del self._contexts[context.window_id]

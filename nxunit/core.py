@@ -221,8 +221,7 @@ class UnitCore:
         elif isinstance(body, fabric.CloseContext):
             self._close(event, body)
         elif isinstance(body, fabric.ListContexts):
-            contexts = fabric.Contexts(contexts=tuple(context.summary() for context in self.contexts))
-            self.dialer.answer(event.session, event.number, contexts)
+            self.dialer.answer(event.session, event.number, self.contexts.page(body.above))
 
     def _program(self, event: Called, wanted: fabric.ProgramContext, now_us: int) -> None:
         if self.acceptance.stopping or not self._lease_holds(now_us):

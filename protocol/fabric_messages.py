@@ -53,10 +53,15 @@ class ContextDraining(Notice):
     in_flight: U16
 
 
+CONTEXT_PAGE = 4096
+"""Contexts in one answer."""
+
+
 class ListContexts(Request):
-    """Which contexts do you hold? Asked once after each HELLO, to reconcile."""
+    """Which contexts with an id above `above` do you hold? Asked after each HELLO, page by page, to reconcile."""
 
     type: Literal["list_contexts"] = "list_contexts"
+    above: U32 = 0
 
 
 class ContextSummary(Part):
@@ -68,8 +73,11 @@ class ContextSummary(Part):
 
 
 class Contexts(Reply):
+    """Contexts in rising id; `more` says that there are further ones."""
+
     type: Literal["contexts"] = "contexts"
-    contexts: Annotated[tuple[ContextSummary, ...], Field(max_length=65_536)]
+    contexts: Annotated[tuple[ContextSummary, ...], Field(max_length=CONTEXT_PAGE)]
+    more: Flag = False
 
 
 class UnitReady(Request):

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgpack
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from protocol.link import BULK_FRAMES, BULK_LIMIT_BYTES, Vocabulary
 from protocol.message import Message
@@ -132,12 +133,17 @@ def _unpack_head(frame: bytes, limit_bytes: int) -> dict[str, Any]:
     return head
 
 
+def innermost(complaints: list[ErrorDetails]) -> ErrorDetails:
+    """The complaint to tell: pydantic also complains of a sequence that it is too short without its bad items."""
+    return max(complaints, key=lambda complaint: len(complaint["loc"]))
+
+
 def _describe(error: ValidationError, *, tagged: bool) -> tuple[str, str]:
-    """The first complaint of pydantic as (what was expected where, what came).
+    """The innermost complaint of pydantic as (what was expected where, what came).
 
     Where the vocabulary is a tagged union, the first step of the complaint's place is the tag.
     """
-    complaint = error.errors(include_url=False, include_context=False)[0]
+    complaint = innermost(error.errors(include_url=False, include_context=False))
     steps = complaint["loc"][1:] if tagged else complaint["loc"]
     place = ".".join(map(str, steps)) or "body"
     came = "nothing" if complaint["type"] == "missing" else _short(complaint["input"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lpar.client
+import vasbus
 from vasbus.reference import codes_page
 
 ROOT = Path(__file__).parent.parent
@@ -15,3 +17,8 @@ def test_the_page_of_codes_is_what_the_tables_say() -> None:
 
 def test_the_readme_is_at_most_120_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_public_names_are_those_of_the_client_library() -> None:
+    assert vasbus.__all__ == lpar.client.__all__ == sorted(lpar.client.__all__)
+    assert all(getattr(vasbus, name) is getattr(lpar.client, name) for name in vasbus.__all__)

@@ -73,7 +73,7 @@ class Compressor:
         for start in range(0, max(1, len(data)), limit_bytes):
             part = data[start : start + limit_bytes]
             stream = yield from self._stream(part, limit_bytes, software, thread_id)
-            members.append(gzip_member(stream.deflated, stream.checksums.crc32, len(part)))
+            members.append(gzip_member(stream.deflated, stream.checksums.crc32, len(part), self.codec.crc32))
         return self._finished(members)
 
     def zlib(self, data: memoryview, thread_id: int) -> Procedure[bytes]:

@@ -53,6 +53,8 @@ class Decompressor:
 
     def gzip(self, data: memoryview, max_bytes: int, thread_id: int) -> Procedure[bytes]:
         """gzip members, anybody's; zero bytes may follow the last one."""
+        if not data:
+            raise TruncatedData("no bytes are no gzip member")
         software = self.selection.software_reason(len(data))
         pieces: list[bytes] = []
         position, room_bytes = 0, max_bytes
@@ -103,6 +105,8 @@ class Decompressor:
         pieces: list[bytes] = []
         position, room_bytes, complete = 0, max_bytes, False
         while position < len(data):
+            if complete:
+                raise CorruptData("something follows the last member")
             header = read_member_header(data, position)
             if header.raw_bytes > room_bytes:
                 raise OutputLimit(f"more than {max_bytes} bytes would come out")
@@ -164,5 +168,8 @@ def _gzip_span(data: memoryview, start: int, header: GzipHeader) -> Span:
 
 
 def _check_end(span: Span, stream: Inflated) -> None:
-    if span.exact and stream.end != span.end:
-        raise CorruptData("a member's length does not fit its content")
+    """Whether a member's lengths, where it has them, fit its content. Raises CorruptData."""
+    if not span.exact:
+        return
+    if stream.end != span.end or span.raw_bytes not in (None, stream.raw_bytes):
+        raise CorruptData("the lengths in a member's header do not fit its content")

@@ -1,7 +1,8 @@
 """What stands around deflate data: gzip members, zlib streams, stored blocks and the tagged members of mixed streams.
 
 A gzip member of ours has an extra field `VB` with its own length and that of its content (RFC 1952, section 2.3.1.1),
-so that a reader finds the next member without decompressing this one. Other readers skip it.
+so that a reader finds the next member without decompressing this one; other readers skip it. The header has its own
+checksum, so that no flipped bit goes unnoticed.
 
 A tagged member: magic `VBM1`, a tag byte (codec, and 0x80 on the last member), then big-endian, 32 bits each: raw
 length, CRC-32 of the raw bytes, length of the payload; then the payload.
@@ -25,6 +26,7 @@ GZIP_TRAILER = struct.Struct("<II")
 _FLAG_HEADER_CRC, _FLAG_EXTRA, _FLAG_NAME, _FLAG_COMMENT, _RESERVED_FLAGS = 0x02, 0x04, 0x08, 0x10, 0xE0
 _GZIP_FIXED = struct.Struct("<2sBBIBB")
 _EXTRA = struct.Struct("<H2sHII")
+_HEADER_CRC = struct.Struct("<H")
 ZLIB_HEADER = b"\x78\x9c"
 ZLIB_TRAILER = struct.Struct(">I")
 EMPTY_FINAL_BLOCK = b"\x03\x00"
@@ -64,12 +66,14 @@ class MemberHeader:
     payload_bytes: int
 
 
-def gzip_member(deflated: bytes, crc32: int, raw_bytes: int) -> bytes:
+def gzip_member(deflated: bytes, content_crc32: int, raw_bytes: int, crc32: Callable[[Bytes], int]) -> bytes:
     """A whole member of ours around a deflate stream."""
-    length = _GZIP_FIXED.size + _EXTRA.size + len(deflated) + GZIP_TRAILER.size
-    head = _GZIP_FIXED.pack(GZIP_MAGIC, DEFLATE_METHOD, _FLAG_EXTRA, 0, 0, UNKNOWN_SYSTEM)
-    extra = _EXTRA.pack(_EXTRA.size - 2, EXTRA_ID, 8, length, raw_bytes)
-    return b"".join((head, extra, deflated, GZIP_TRAILER.pack(crc32, raw_bytes & 0xFFFF_FFFF)))
+    length = _GZIP_FIXED.size + _EXTRA.size + _HEADER_CRC.size + len(deflated) + GZIP_TRAILER.size
+    flags = _FLAG_EXTRA | _FLAG_HEADER_CRC
+    fixed = _GZIP_FIXED.pack(GZIP_MAGIC, DEFLATE_METHOD, flags, 0, 0, UNKNOWN_SYSTEM)
+    head = fixed + _EXTRA.pack(_EXTRA.size - 2, EXTRA_ID, 8, length, raw_bytes)
+    head += _HEADER_CRC.pack(crc32(head) & 0xFFFF)
+    return b"".join((head, deflated, GZIP_TRAILER.pack(content_crc32, raw_bytes & 0xFFFF_FFFF)))
 
 
 def read_gzip_header(data: memoryview, start: int, crc32: Callable[[Bytes], int]) -> GzipHeader:

@@ -61,6 +61,7 @@ class FakeKernel:
         self.mappings: dict[int, FakeWindow] = {}
         self.written: list[tuple[str, str]] = []
         self.files: dict[str, str] = {LIMIT: "1048576\n"}
+        self.odd_files: dict[str, str] = {}
         self.ended = 0
         self._number = 0
 
@@ -221,7 +222,7 @@ class FakeKernel:
             self._revoke(window)
 
     def _read(self, path: str) -> Message:
-        files = {TOTAL: f"{self.total}\n", USED: f"{len(self.windows)}\n", **self.files}
+        files = {TOTAL: f"{self.total}\n", USED: f"{len(self.windows)}\n", **self.files, **self.odd_files}
         if path == WRITE_ONLY:
             return failure(KernelReason.NOT_READABLE)
         if path not in files:

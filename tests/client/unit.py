@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class FakeUnit:
     """`answer` puts a message on the way back; `later` calls something after a while.
 
     `refuse_next` pastes are refused, `swallow_next` pastes are not answered, `codes` are the completion codes of the
-    next requests instead of doing them.
+    next requests instead of doing them. `grows`: its compression makes everything larger.
     """
 
     name: str
@@ -58,6 +59,7 @@ class FakeUnit:
     executed: int = 0
     states: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     grows: bool = False
+    too_small: int = 0
 
     def program(self, address: PasteAddress) -> None:
         self.contexts[address.token] = Context(address.window_id)
@@ -138,9 +140,14 @@ class FakeUnit:
             return terminated(crb, CompletionCode.INVALID_CRB)
         part = source[: max(4096, self.limit_bytes - len(history))]
         whole = len(part) == len(source)
-        machine = zlib.compressobj(0 if self.grows else 1, zlib.DEFLATED, -15, zdict=history)
-        target = machine.compress(part) + machine.flush(zlib.Z_FINISH if crb.final and whole else zlib.Z_SYNC_FLUSH)
+        final = crb.final and whole
+        if self.grows:
+            target = wasteful(part, final=final)
+        else:
+            machine = zlib.compressobj(1, zlib.DEFLATED, -15, zdict=history)
+            target = machine.compress(part) + machine.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH)
         if len(target) > crb.target_bytes:
+            self.too_small += 1
             return terminated(crb, CompletionCode.TARGET_SPACE)
         code = CompletionCode.OK if len(target) <= len(frame) else CompletionCode.TPBC_GREATER
         return completed(crb, target, part, len(history) + len(part), code if whole else None)
@@ -175,6 +182,16 @@ class FakeUnit:
         return completed(
             crb, target, target, consumed_bytes, CompletionCode.OK if whole else None, ended=machine.eof, resume=token
         )
+
+
+def wasteful(data: bytes, *, final: bool) -> bytes:
+    """Deflate that grows by 62 %: stored blocks of eight bytes."""
+    blocks = [data[start : start + 8] for start in range(0, len(data), 8)]
+    last = len(blocks) - 1
+    return b"".join(
+        struct.pack("<BHH", final and place == last, len(block), len(block) ^ 0xFFFF) + block
+        for place, block in enumerate(blocks)
+    )
 
 
 def completed(

@@ -126,7 +126,7 @@ def test_an_endpoint_where_nobody_listens_is_unreachable(shell: Shell) -> None:
 
 def test_a_wrong_system_file_is_refused_with_line_and_key(tmp_path: Path) -> None:
     (tmp_path / "wrong.toml").write_text(SYSTEM.replace("cores = 3", "coars = 3"))
-    assert "wrong.toml:14: chip.0.coars: " in Shell(tmp_path).run("up", "-f", "wrong.toml", expect=ExitCode.SETTINGS)
+    assert "wrong.toml:15: chip.0.coars: " in Shell(tmp_path).run("up", "-f", "wrong.toml", expect=ExitCode.SETTINGS)
 
 
 def test_serve_refuses_a_name_the_system_does_not_have(tmp_path: Path) -> None:

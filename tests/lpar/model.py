@@ -1,7 +1,7 @@
 """What a partition's window lists should look like: domain.md 5.2 to 5.7 on plain Python lists.
 
-Written from that text alone and sharing nothing with the driver: a window is a name in a list, oldest first, and its reasons
-for being closed are two sets of names. Every operation happens at once.
+Written from that text alone and sharing nothing with the driver: a window is a name in a list, oldest first, and its
+reasons for being closed are two sets of names. Every operation happens at once.
 """
 
 from __future__ import annotations

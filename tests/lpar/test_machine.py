@@ -73,6 +73,14 @@ class WindowLists(RuleBasedStateMachine):
             assert self.partition.ask(client, request, OsFailure).reason.value == expected
             self.partition.ask(client, CloseDescriptor(descriptor=descriptor), Done)
 
+    @rule(credit_type=TYPES, process=st.integers(0, PROCESSES - 1))
+    def open_to_the_limit(self, credit_type: CreditType, process: int) -> None:
+        while True:
+            before = self.opened
+            self.open(credit_type=credit_type, process=process)
+            if self.opened == before:
+                return
+
     @rule(position=POSITIONS)
     def close(self, position: int) -> None:
         name = self.owned(position)
@@ -216,7 +224,7 @@ class EagerReopening(WindowLists):
     policy = ReopenPolicy.EAGER
 
 
-COMMON = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+COMMON = settings(max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TestWindowLists = WindowLists.TestCase
 TestWindowLists.settings = COMMON
 TestFailingHypervisor = FailingHypervisor.TestCase

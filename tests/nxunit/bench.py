@@ -69,6 +69,16 @@ def done(job: Job) -> Outcome:
     return Outcome(csb, source[::-1])
 
 
+def everything(_message: Message) -> bool:
+    """For `Bench.lose`: the fabric link is cut."""
+    return True
+
+
+def nothing(_message: Message) -> bool:
+    """For `Bench.lose`: the fabric link is whole."""
+    return False
+
+
 @dataclass(slots=True)
 class Told:
     """A message that the unit sent to a client."""
@@ -91,7 +101,7 @@ class Bench:
     fifo_depth: int = 4
     windows_per_unit: int = 100
     now_us: int = 1_000_000
-    lose: Callable[[Message], bool] = field(default=lambda message: False)
+    lose: Callable[[Message], bool] = nothing
     events: list[Event] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     log: list[LogLine] = field(default_factory=list)
@@ -241,8 +251,3 @@ class Bench:
         elif not self.lose(send.envelope.body):
             envelope = decode(encode(send.envelope), FABRIC.down)
             self.unit.receive(FABRIC_LINK, DIALLED, envelope, self.now_us)
-
-
-def everything(_message: Message) -> bool:
-    """For `Bench.lose`: the fabric link is cut."""
-    return True

@@ -10,7 +10,7 @@ from protocol.paste_messages import Crb, PasteCompleted
 from tests.nxunit.bench import CLIENT, Bench, done, token_of
 
 
-@pytest.fixture()
+@pytest.fixture
 def bench() -> Bench:
     return Bench()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nxunit.context import ContextTable
 from protocol import fabric_messages as fabric
 from protocol.codes import CreditType, ExitCode
 from protocol.message import Message
@@ -11,10 +12,10 @@ from protocol.refusals import RefusalCode
 from protocol.session import Called, Opened
 from protocol.session_messages import BeatEcho, Hello, Refused
 from protocol.wire import refuse
-from tests.nxunit.bench import Bench, everything, token_of
+from tests.nxunit.bench import Bench, everything, nothing, token_of
 
 
-@pytest.fixture()
+@pytest.fixture
 def bench() -> Bench:
     return Bench()
 
@@ -137,10 +138,8 @@ def test_a_full_table_takes_no_more_contexts() -> None:
 
 
 def test_a_context_waits_for_the_first_echo_of_a_beat() -> None:
-    held: list[Message] = []
-
     def lose(message: Message) -> bool:
-        return isinstance(message, BeatEcho) and not held.append(message)
+        return isinstance(message, BeatEcho)
 
     bench = Bench(lose=lose)
     number = bench.call(
@@ -150,7 +149,7 @@ def test_a_context_waits_for_the_first_echo_of_a_beat() -> None:
     )
     assert bench.answer(number) is None
     assert bench.paste(1, 1) == [("faulted", 1)]
-    bench.lose = lambda message: False
+    bench.lose = nothing
     bench.advance(2_000)
     assert bench.answer(number) == fabric.ContextProgrammed(window_id=1, accepted=True)
 
@@ -186,7 +185,7 @@ def test_a_cut_shorter_than_the_fence_changes_nothing(bench: Bench) -> None:
     bench.advance(20_000)
     assert bench.paste(1, 1) == [("accepted", 1)]
     bench.work()
-    bench.lose = lambda message: False
+    bench.lose = nothing
     bench.advance(5_000)
     assert bench.held() == [1]
     assert sum(isinstance(event, Opened) for event in bench.events) == 1
@@ -198,8 +197,29 @@ def test_a_unit_the_system_does_not_know_ends_with_the_reason() -> None:
 
     bench = Bench(lose=everything)
     bench.hypervisor.admit = unknown
-    bench.lose = lambda message: False
+    bench.lose = nothing
     bench.advance(1_000)
     assert bench.exit is not None
     assert bench.exit.code is ExitCode.REFUSED
     assert "nx1" in bench.exit.reason
+
+
+def test_contexts_are_listed_in_pages_of_rising_ids() -> None:
+    table = ContextTable(limit=10_000)
+    for window_id in range(fabric.CONTEXT_PAGE + 10, 0, -1):
+        wanted = fabric.ProgramContext(
+            window_id=window_id,
+            lpar="lp1",
+            credit_type=CreditType.DEFAULT,
+            window_credits=1,
+            process_id=1,
+            token=bytes(16),
+        )
+        assert table.program(wanted)
+    first, second = table.page(0), table.page(fabric.CONTEXT_PAGE)
+    assert [context.window_id for context in first.contexts] == list(range(1, fabric.CONTEXT_PAGE + 1))
+    assert first.more
+    assert [context.window_id for context in second.contexts] == list(
+        range(fabric.CONTEXT_PAGE + 1, fabric.CONTEXT_PAGE + 11)
+    )
+    assert not second.more

@@ -10,12 +10,12 @@ from protocol.codes import ExitCode
 from protocol.message import Message
 from protocol.session import Closed, Opened
 from protocol.session_messages import BeatEcho
-from tests.nxunit.bench import FENCE_US, Bench, done, everything
+from tests.nxunit.bench import FENCE_US, Bench, done, everything, nothing
 
 FENCE_MS = FENCE_US // MILLISECOND_US
 
 
-@pytest.fixture()
+@pytest.fixture
 def bench() -> Bench:
     bench = Bench()
     bench.program(1)
@@ -63,7 +63,7 @@ def test_a_paused_process_fences_before_it_reads_its_messages(bench: Bench) -> N
 def test_a_paused_process_fences_before_it_takes_a_job(bench: Bench) -> None:
     bench.paste(1, 1)
     bench.now_us += FENCE_US + 1
-    assert bench.work() == []
+    assert bench.unit.take_job(bench.now_us) is None
     assert fences(bench) == 1
 
 
@@ -82,7 +82,7 @@ def test_after_the_fence_the_unit_comes_back_clean_under_a_new_session(bench: Be
     epoch = bench.session.epoch
     bench.lose = everything
     bench.advance(FENCE_MS + 5_000)
-    bench.lose = lambda message: False
+    bench.lose = nothing
     bench.advance(5_000)
     assert bench.session.epoch > epoch
     assert bench.held() == []

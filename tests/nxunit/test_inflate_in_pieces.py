@@ -76,6 +76,8 @@ def test_a_target_of_exactly_the_limit_is_suspended_not_exhausted() -> None:
     outcome = SMALL.run(job(FunctionCode.DECOMPRESS, raw_deflate(TEXT[:10_000]), target_bytes=4_096))
     assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
     assert outcome.target == TEXT[:4_096]
+    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, raw_deflate(TEXT[:10_000]), target_bytes=4_095))
+    assert is_terminated(outcome, CompletionCode.TARGET_SPACE)
 
 
 def test_the_limit_suspends_with_source_left_over() -> None:
@@ -138,6 +140,24 @@ def test_a_resume_without_source_gives_what_was_pending() -> None:
         produced, state = produced + outcome.target, outcome.suspended
     assert produced == bytes(len(produced))
     assert outcome.csb.processed_bytes == 0
+
+
+def test_the_last_byte_is_asked_for_again_while_its_output_is_pending() -> None:
+    plain = bytes(3_000)
+    stream = raw_deflate(plain, 9, zlib.Z_FIXED)
+    engine = Engine(20)
+    outcome = engine.run(job(FunctionCode.DECOMPRESS, stream[:2]))
+    output, position, held_back = outcome.target, outcome.csb.processed_bytes, 0
+    while not outcome.csb.ended:
+        for source in (b"", stream[position : position + 1]):
+            outcome = engine.run(resumed(source, outcome.suspended))
+            output, position = output + outcome.target, position + outcome.csb.processed_bytes
+            if len(outcome.target) == 20 and source:
+                assert outcome.csb.processed_bytes == 0
+                held_back += 1
+            assert len(output) <= len(plain)
+    assert (output, position) == (plain, len(stream))
+    assert held_back > 10
 
 
 def test_what_a_suspended_state_keeps_is_small() -> None:

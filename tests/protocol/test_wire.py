@@ -113,6 +113,7 @@ def test_a_type_of_another_link_or_direction_is_unknown_and_the_known_ones_are_l
         ("reconfigured", {"generation": 1, "accepted": True, "closed": [1, 2, "x"]}, "closed.2", "'x'"),
         ("reconfigured", {"generation": 1, "accepted": 1}, "accepted", "1"),
         ("h_allocate_vas_window", {"window_type": 0, "credits": 1, "domain": [0] * 5}, "domain", "[0, 0, 0, 0, 0]"),
+        ("h_allocate_vas_window", {"window_type": 0, "credits": 1, "domain": [0] * 5 + [-1]}, "domain.5", "-1"),
         ("h_allocate_vas_window", {"window_type": 0, "credits": 70_000, "domain": [0] * 6}, "credits", "70000"),
         ("hello", {"role": "lpar", "name": "-x", "incarnation": b"0" * 16}, "name", "'-x'"),
         ("hello", {"role": "lpar", "name": "x\n", "incarnation": b"0" * 16}, "name", "'x\\n'"),
