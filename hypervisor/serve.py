@@ -6,23 +6,37 @@ import os
 from pathlib import Path
 
 from hypervisor.core import HypervisorCore
+from hypervisor.rows import Row
 from hypervisor.store import LedgerStore
 from protocol.codes import ExitCode
 from protocol.effects import Exit
 from protocol.node import Node, StoreError
 from protocol.system import Addresses, SystemSettings
+from protocol.wire import WireError
 
 
 def serve(system: SystemSettings, addresses: Addresses, ledger_path: Path) -> Exit:
     """Run until stopped. Raises zmq.ZMQError where a socket cannot be bound."""
     try:
         store = LedgerStore(ledger_path)
-        telemetry = {addresses.network: addresses.telemetry}
-        core = HypervisorCore(system, store.load(), os.urandom, os.getpid(), telemetry)
     except StoreError as error:
         return Exit(ExitCode.STORE, str(error))
+    telemetry = {addresses.network: addresses.telemetry}
     listen = {"hcall": addresses.hcall, "fabric": addresses.fabric, "hmc": addresses.hmc}
     try:
+        rows = store.load()
+        check_rows(system, rows, ledger_path)
+        core = HypervisorCore(system, rows, os.urandom, os.getpid(), telemetry)
         return Node(core, listen, store=store, publish=addresses.telemetry).run()
+    except StoreError as error:
+        return Exit(ExitCode.STORE, str(error))
     finally:
         store.close()
+
+
+def check_rows(system: SystemSettings, rows: list[Row], ledger_path: Path) -> None:
+    """Have a core that nobody talks to start with the rows. Raises StoreError where they make no sense."""
+    try:
+        HypervisorCore(system, rows, os.urandom).start(0)
+    except (ValueError, KeyError, WireError) as error:
+        raise StoreError(f"{ledger_path}: the ledger has a row that makes no sense: {error}") from error

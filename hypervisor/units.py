@@ -154,7 +154,7 @@ class Units:
             case CloseContext(window_id=window_id), ContextClosed():
                 self._context_closed(unit, window_id, now_us)
             case ListContexts(), Contexts():
-                self._listed(unit, reply, now_us)
+                self._listed(unit, request.above, reply, now_us)
             case _:
                 came = str(reply)[:200]
                 self.effects.note("error", "fabric_refused", unit=unit.name, request=request.type, reply=came)
@@ -266,11 +266,12 @@ class Units:
             if window.phase is WindowPhase.CLOSING:
                 self.closed(window, now_us)
 
-    def _listed(self, unit: Unit, page: Contexts, now_us: int) -> None:
+    def _listed(self, unit: Unit, above: int, page: Contexts, now_us: int) -> None:
         """A page of the unit's contexts; after the last one they are reconciled with the ledger."""
         unit.listed |= {context.window_id: context for context in page.contexts}
-        if page.more and page.contexts and unit.session is not None:
-            self.fabric.call(unit.session, ListContexts(above=page.contexts[-1].window_id), now_us)
+        last = max((context.window_id for context in page.contexts), default=0)
+        if page.more and last > above and unit.session is not None:
+            self.fabric.call(unit.session, ListContexts(above=last), now_us)
         else:
             held, unit.listed = unit.listed, {}
             self._reconcile(unit, held, now_us)

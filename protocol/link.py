@@ -20,9 +20,7 @@ from protocol.message import Message, Reply
 
 MEBIBYTE = 1 << 20
 BODY_LIMIT_BYTES = MEBIBYTE
-"""Frame 0 of a message; the largest is a file's text."""
-CONTEXTS_LIMIT_BYTES = 4 * MEBIBYTE
-"""Frame 0 of what an NX unit says: a `Contexts` answer has up to 65,536 rows of 60 bytes."""
+"""Frame 0 of a message; the largest are a `Reconfigured` with every window and a file's text."""
 BULK_LIMIT_BYTES = 4 * MEBIBYTE
 """A frame of source or target bytes: the largest request limit plus history and room for expansion."""
 
@@ -32,7 +30,6 @@ class Vocabulary:
     """A closed tagged union: the messages of one link in one direction. `replies` bear the other one's numbers."""
 
     messages: tuple[type[Message], ...]
-    body_limit_bytes: int = BODY_LIMIT_BYTES
     adapter: TypeAdapter[Message] = field(init=False)
     names: frozenset[str] = field(init=False)
     replies: frozenset[str] = field(init=False)
@@ -93,7 +90,6 @@ FABRIC = Link(
             *SESSION_UP, session.Refused, fabric.UnitReady, fabric.ContextProgrammed, fabric.ContextClosed,
             fabric.ContextDraining, fabric.Contexts,
         ),
-        body_limit_bytes=CONTEXTS_LIMIT_BYTES,
     ),
     down=Vocabulary(
         (*SESSION_DOWN, fabric.UnitNoted, fabric.ProgramContext, fabric.CloseContext, fabric.ListContexts)

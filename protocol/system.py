@@ -16,6 +16,7 @@ from protocol.clock import MILLISECOND_US
 from protocol.codes import CREDIT_MAX
 from protocol.message import LOCAL_NETWORK, Endpoint, Name
 from protocol.session import Terms
+from protocol.wire import most_telling
 
 Milliseconds = Annotated[int, Field(strict=True, ge=1, le=3_600_000)]
 Count = Annotated[int, Field(strict=True, ge=0, le=CREDIT_MAX)]
@@ -184,8 +185,7 @@ def parse_system(text: str, source: str) -> SystemSettings:
     try:
         return SystemSettings.model_validate(_flat(tables, text, source))
     except ValidationError as error:
-        complaints = error.errors(include_url=False)
-        complaint = min(complaints, key=lambda found: found["type"] == "missing")  # a misspelt key before a missing one
+        complaint = most_telling(error.errors(include_url=False))
         key = ".".join(str(step) for step in complaint["loc"])
         where = _where(text, source, complaint["loc"])
         came = "" if complaint["type"] in ("missing", "value_error") else f" (came: {complaint['input']!r:.60})"

@@ -14,7 +14,7 @@ import msgpack
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from protocol.link import BULK_FRAMES, BULK_LIMIT_BYTES, Vocabulary
+from protocol.link import BODY_LIMIT_BYTES, BULK_FRAMES, BULK_LIMIT_BYTES, Vocabulary
 from protocol.message import Message
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Refused
@@ -88,7 +88,7 @@ def decode(frames: Sequence[bytes], vocabulary: Vocabulary) -> Envelope:
     """
     if not frames:
         raise WireError(RefusalCode.FRAMES, "at least one frame", "none")
-    head = _unpack_head(frames[0], vocabulary.body_limit_bytes)
+    head = _unpack_head(frames[0])
     kind, body = head["type"], head["body"]
     if not isinstance(kind, str) or kind not in vocabulary.names:
         raise WireError(
@@ -112,9 +112,9 @@ def decode(frames: Sequence[bytes], vocabulary: Vocabulary) -> Envelope:
     return Envelope(message, epoch, head["number"], head["acked"], bulk)
 
 
-def _unpack_head(frame: bytes, limit_bytes: int) -> dict[str, Any]:
-    if len(frame) > limit_bytes:
-        raise WireError(RefusalCode.FRAME_SIZE, f"frame 0 of at most {limit_bytes} bytes", f"{len(frame)} bytes")
+def _unpack_head(frame: bytes) -> dict[str, Any]:
+    if len(frame) > BODY_LIMIT_BYTES:
+        raise WireError(RefusalCode.FRAME_SIZE, f"frame 0 of at most {BODY_LIMIT_BYTES} bytes", f"{len(frame)} bytes")
     try:
         head = msgpack.unpackb(frame, raw=False, strict_map_key=True)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
@@ -133,17 +133,22 @@ def _unpack_head(frame: bytes, limit_bytes: int) -> dict[str, Any]:
     return head
 
 
-def innermost(complaints: list[ErrorDetails]) -> ErrorDetails:
-    """The complaint to tell: pydantic also complains of a sequence that it is too short without its bad items."""
-    return max(complaints, key=lambda complaint: len(complaint["loc"]))
+def most_telling(complaints: list[ErrorDetails]) -> ErrorDetails:
+    """The complaint to pass on: a misspelt key before a missing one, and the item before the sequence around it.
+
+    pydantic also complains of a sequence that it is too short without its bad items.
+    """
+    around = {complaint["loc"][:depth] for complaint in complaints for depth in range(len(complaint["loc"]))}
+    inner = (complaint for complaint in complaints if complaint["loc"] not in around)
+    return min(inner, key=lambda complaint: complaint["type"] == "missing")
 
 
 def _describe(error: ValidationError, *, tagged: bool) -> tuple[str, str]:
-    """The innermost complaint of pydantic as (what was expected where, what came).
+    """The most telling complaint of pydantic as (what was expected where, what came).
 
     Where the vocabulary is a tagged union, the first step of the complaint's place is the tag.
     """
-    complaint = innermost(error.errors(include_url=False, include_context=False))
+    complaint = most_telling(error.errors(include_url=False, include_context=False))
     steps = complaint["loc"][1:] if tagged else complaint["loc"]
     place = ".".join(map(str, steps)) or "body"
     came = "nothing" if complaint["type"] == "missing" else _short(complaint["input"])

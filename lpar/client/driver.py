@@ -18,7 +18,7 @@ import zmq
 
 from lpar.client.core import ClientCore
 from lpar.client.errors import ForkedProcess
-from lpar.client.interrupts import Guard
+from lpar.client.interrupts import Interrupts
 from lpar.client.links import link_of
 from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
@@ -52,7 +52,8 @@ class Driver:
         self.on_message = on_message
         self.discarded = 0
         self._pid = os.getpid()
-        self._guard = Guard()
+        self._guard = threading.Lock()
+        self._interrupts = Interrupts(self._wake)
         self._leader: Task[Any] | None = None
         self._leaderless = threading.Event()
         self._leaderless.set()
@@ -73,15 +74,16 @@ class Driver:
             procedure.close()
             raise ForkedProcess(f"this Lpar belongs to process {self._pid}; make one in this process")
         task = Task(procedure)
-        try:
-            with self._guard:
-                self.core.submit(task, monotonic_us())
-                self._core_moved()
-            while not task.done:
-                self._wait(task)
-            return task.outcome()
-        finally:
-            self._leave(task)
+        with self._interrupts:
+            try:
+                with self._guard:
+                    self.core.submit(task, monotonic_us())
+                    self._core_moved()
+                while not task.done:
+                    self._wait(task)
+                return task.outcome()
+            finally:
+                self._leave(task)
 
     def inspect(self, look: Callable[[], T]) -> T:
         """Read something of the core while no thread changes it."""
@@ -100,12 +102,13 @@ class Driver:
             if not self.core.closed:
                 self.run(_depart())
         finally:
-            with self._guard:
-                self.core.stop(monotonic_us())
-                self._core_moved()
-            self._leaderless.wait()
-            with self._guard:
-                self._release()
+            with self._interrupts:
+                with self._guard:
+                    self.core.stop(monotonic_us())
+                    self._core_moved()
+                self._leaderless.wait()
+                with self._guard:
+                    self._release()
 
     def _wait(self, task: Task[Any]) -> None:
         """Compute what the task asks for, or lead, or sleep until something has happened."""
@@ -123,14 +126,16 @@ class Driver:
         if work is not None:
             self._compute(task, work)
         elif event is not None:
-            event.wait()
+            with self._interrupts.allowed():
+                event.wait()
         else:
             self._lead(task)
 
     def _compute(self, task: Task[Any], work: Callable[[], object]) -> None:
         value, error = None, None
         try:
-            value = work()
+            with self._interrupts.allowed():
+                value = work()
         # The procedure decides what a failed computation means.
         except Exception as raised:
             error = raised
@@ -145,6 +150,7 @@ class Driver:
                 self._transmit()
                 wait_ms = self._wait_ms()
             self._poller.poll(wait_ms)
+            self._interrupts.check()
             with self._guard:
                 self._drain()
                 self.core.tick(monotonic_us())
@@ -179,6 +185,9 @@ class Driver:
         if self._leader is None:
             self._transmit()
             return
+        self._wake()
+
+    def _wake(self) -> None:
         # A full pipe is full of wake-ups that the leader has not read yet.
         with suppress(BlockingIOError):
             os.write(self._wake_write, b"!")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lpar.client import ForkedProcess, Lpar, LparClosed, NxGzip, Request
-from lpar.client.interrupts import Guard
+from lpar.client.interrupts import Interrupts
 from protocol import device_messages as device
 from protocol.codes import CompletionCode, FunctionCode
 from protocol.message import Message
@@ -185,31 +185,50 @@ def test_ctrl_c_ends_a_call_that_another_thread_leads(servers: Servers, lpar: Lp
         assert leading.result().code is CompletionCode.OK
 
 
-def test_an_interrupt_waits_until_the_guarded_state_is_whole() -> None:
-    guard = Guard()
+def test_an_interrupt_waits_until_the_state_is_whole() -> None:
     steps: list[str] = []
+    interrupts = Interrupts(lambda: steps.append("roused"))
 
     def change() -> None:
-        with guard:
-            steps.append("begun")
+        with interrupts:
             signal.raise_signal(signal.SIGINT)
             steps.append("whole")
 
     with pytest.raises(KeyboardInterrupt):
         change()
-    assert steps == ["begun", "whole"]
+    assert steps == ["roused", "whole"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with guard:
-        pass
+    with interrupts:
+        steps.clear()
+
+
+def test_an_interrupt_comes_at_once_where_it_is_allowed() -> None:
+    interrupts = Interrupts(lambda: None)
+
+    def wait(*, noted_before: bool) -> None:
+        with interrupts:
+            if noted_before:
+                signal.raise_signal(signal.SIGINT)
+            with interrupts.allowed():
+                signal.raise_signal(signal.SIGINT)
+                raise AssertionError("not interrupted")
+
+    for noted_before in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            wait(noted_before=noted_before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_handler_of_the_programs_own_is_left_alone() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
+    interrupts = Interrupts(lambda: None)
     try:
-        with Guard():
+        with interrupts:
             signal.raise_signal(signal.SIGINT)
-            assert heard == [signal.SIGINT]
+            with interrupts.allowed():
+                signal.raise_signal(signal.SIGINT)
+            assert heard == [signal.SIGINT] * 2
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -74,9 +74,9 @@ def test_every_row_comes_back_as_it_was_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: type(row).__name__)
 def test_a_row_is_replaced_and_dropped_by_its_key(tmp_path: Path, row: Row) -> None:
     with opened(tmp_path / "ledger") as store:
-        last = fields(row)[-1]
-        old = getattr(row, last.name)
-        other = type(row)(*[getattr(row, field.name) for field in fields(row)[:-1]], old * 0 if old else 1)
+        last = fields(row)[-1].name
+        old = getattr(row, last)
+        other = replace(row, **{last: old * 0 if old else 1})
         store.commit([Put(other), Put(row)])
         assert store.load() == [row]
         store.commit([Drop(type(row), key_of(row))])
@@ -85,8 +85,8 @@ def test_a_row_is_replaced_and_dropped_by_its_key(tmp_path: Path, row: Row) -> N
 
 def test_a_ledger_is_written_as_durably_as_sqlite_can(tmp_path: Path) -> None:
     with opened(tmp_path / "ledger") as store:
-        assert store.pragma("journal_mode") == "wal"
-        assert store.pragma("synchronous") == 2
+        assert store.database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert store.database.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 texts = st.sampled_from(["a", "b"])
@@ -131,7 +131,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path) -> None
     path = tmp_path / "ledger"
     with opened(path) as store:
         store.commit([Put(CounterRow("window_id", 1))])
-        store.pragma("max_page_count = 30")
+        store.database.execute("PRAGMA max_page_count = 30")
         full: list[object] = [Put(AnswerRow("hcall", "lp1", number, b"x" * 4_000)) for number in range(200)]
         with pytest.raises(StoreError, match="full") as failure:
             store.commit([Put(CounterRow("window_id", 2)), *full])
@@ -143,7 +143,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path) -> None
 def test_a_ledger_that_has_become_read_only_is_said(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     with opened(path) as store:
-        store.pragma("query_only = ON")
+        store.database.execute("PRAGMA query_only = ON")
         with pytest.raises(StoreError, match="readonly"):
             store.commit([Put(CounterRow("window_id", 2))])
     assert counters(path) == []

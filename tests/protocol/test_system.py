@@ -187,6 +187,10 @@ def test_what_is_no_toml_is_refused_with_the_file(text: str) -> None:
     assert complaint(text).startswith("sys.toml: ")
 
 
+def test_a_misspelt_key_is_named_rather_than_the_one_it_was_to_be() -> None:
+    assert complaint(MINIMAL.replace("unit =", "units =")).startswith("sys.toml:3: chip.0.units: ")
+
+
 def test_a_broken_line_is_named() -> None:
     assert "line 4" in complaint(MINIMAL.replace("cores = 4", "cores 4"))
 

@@ -1,0 +1,206 @@
+"""The socket's owner: addresses that are free, taken or abandoned, and peers that read slowly or not at all."""
+
+from __future__ import annotations
+
+import socket as unix
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from protocol.effects import DIALLED
+from protocol.link import HCALL, PASTE
+from protocol.socket import BATCH_LIMIT, NodeSocket, Unreachable, remove_stale_socket
+
+Context = zmq.Context[zmq.Socket[bytes]]
+DEADLINE_S = 10.0
+TARGET = bytes(1 << 20)
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vas") as name:
+        yield Path(name) / "socket"
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    context: Context = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+def until(reached: Callable[[], object], what: str) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not reached():
+        assert time.monotonic() < end_s, f"not in {DEADLINE_S:g} s: {what}"
+        time.sleep(0.002)
+
+
+def received(socket: NodeSocket) -> tuple[bytes, list[bytes]]:
+    """The next message."""
+    until(lambda: socket.readable, "a message")
+    return next(socket.receive())
+
+
+# Addresses.
+
+
+def test_the_file_of_a_killed_process_is_taken_over(context: Context, path: Path) -> None:
+    with unix.socket(unix.AF_UNIX) as abandoned:
+        abandoned.bind(str(path))
+        abandoned.listen()
+    assert path.exists()
+    listener = NodeSocket.listen(context, HCALL, f"ipc://{path}")
+    dialer = NodeSocket.dial(context, HCALL, f"ipc://{path}")
+    dialer.send(DIALLED, [b"hello"])
+    assert received(listener)[1] == [b"hello"]
+
+
+def test_an_address_where_somebody_listens_is_in_use_and_stays_his(context: Context, path: Path) -> None:
+    first = NodeSocket.listen(context, HCALL, f"ipc://{path}")
+    with pytest.raises(zmq.ZMQError) as caught:
+        NodeSocket.listen(context, HCALL, f"ipc://{path}")
+    assert caught.value.errno == zmq.EADDRINUSE
+    dialer = NodeSocket.dial(context, HCALL, f"ipc://{path}")
+    dialer.send(DIALLED, [b"hello"])
+    assert received(first)[1] == [b"hello"]
+
+
+def test_an_address_whose_owner_is_too_busy_to_accept_is_in_use(path: Path) -> None:
+    with unix.socket(unix.AF_UNIX) as owner:
+        owner.bind(str(path))
+        owner.listen(0)
+        callers: list[unix.socket] = []
+        with pytest.raises(BlockingIOError):
+            while True:
+                callers.append(unix.socket(unix.AF_UNIX))
+                callers[-1].setblocking(False)
+                callers[-1].connect(str(path))
+        with pytest.raises(zmq.ZMQError) as caught:
+            remove_stale_socket(f"ipc://{path}")
+        for caller in callers:
+            caller.close()
+    assert caught.value.errno == zmq.EADDRINUSE
+    assert path.exists()
+
+
+def test_a_file_that_is_no_socket_is_never_removed(context: Context, path: Path) -> None:
+    path.write_text("somebody's letters")
+    with pytest.raises(zmq.ZMQError) as caught:
+        NodeSocket.listen(context, HCALL, f"ipc://{path}")
+    assert caught.value.errno == zmq.EADDRINUSE
+    assert path.read_text() == "somebody's letters"
+
+
+def test_a_free_address_needs_nothing(path: Path) -> None:
+    remove_stale_socket(f"ipc://{path}")
+    remove_stale_socket("tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://no-port", "tcp://127.0.0.1:99999", "carrier-pigeon://home"])
+def test_an_address_that_is_none_leaves_no_socket_behind(endpoint: str) -> None:
+    context: Context = zmq.Context()
+    with pytest.raises(zmq.ZMQError):
+        NodeSocket.dial(context, HCALL, endpoint)
+    with pytest.raises(zmq.ZMQError):
+        NodeSocket.listen(context, HCALL, endpoint)
+    context.term()
+
+
+# Peers.
+
+
+@pytest.fixture
+def listener(context: Context, path: Path) -> NodeSocket:
+    return NodeSocket.listen(context, PASTE, f"ipc://{path}")
+
+
+def peer_of(listener: NodeSocket, dialer: NodeSocket) -> bytes:
+    """How the listener knows the dialer's connection."""
+    dialer.send(DIALLED, [b"hello"])
+    return received(listener)[0]
+
+
+def test_every_connection_has_a_name_of_its_own(context: Context, path: Path, listener: NodeSocket) -> None:
+    dialers = [NodeSocket.dial(context, PASTE, f"ipc://{path}") for _ in range(3)]
+    assert len({peer_of(listener, dialer) for dialer in dialers}) == 3
+
+
+def test_a_message_for_nobody_is_unreachable(listener: NodeSocket) -> None:
+    with pytest.raises(Unreachable):
+        listener.send(b"nobody", [b"answer"])
+    assert not listener.has_waiting
+
+
+def test_a_connection_that_was_closed_becomes_unreachable(context: Context, path: Path, listener: NodeSocket) -> None:
+    dialer = NodeSocket.dial(context, PASTE, f"ipc://{path}")
+    peer = peer_of(listener, dialer)
+    dialer.close()
+
+    def gone() -> bool:
+        try:
+            listener.send(peer, [b"probe"])
+        except Unreachable:
+            return True
+        return peer in listener.flush()
+
+    until(gone, "the end of the connection")
+
+
+def test_a_batch_ends_so_that_other_sockets_get_their_turn(context: Context, path: Path) -> None:
+    listener = NodeSocket.listen(context, HCALL, f"ipc://{path}")
+    dialer = NodeSocket.dial(context, HCALL, f"ipc://{path}")
+    for number in range(2 * BATCH_LIMIT):
+        dialer.send(DIALLED, [b"%d" % number])
+    taken: list[list[bytes]] = []
+    while len(taken) < 2 * BATCH_LIMIT:
+        until(lambda: listener.readable, "a message")
+        batch = [frames for _, frames in listener.receive()]
+        assert len(batch) <= BATCH_LIMIT
+        taken += batch
+    assert taken == [[b"%d" % number] for number in range(2 * BATCH_LIMIT)]
+
+
+def test_a_peer_that_never_reads_fills_a_bounded_queue_and_what_falls_out_is_counted(
+    context: Context, path: Path, listener: NodeSocket
+) -> None:
+    slow, other = (NodeSocket.dial(context, PASTE, f"ipc://{path}") for _ in range(2))
+    slow_peer, other_peer = peer_of(listener, slow), peer_of(listener, other)
+    sent = 40
+    for number in range(sent):
+        listener.send(slow_peer, [b"%d" % number, TARGET])
+        listener.flush()
+    assert listener.has_waiting
+    assert listener.dropped > 0
+
+    listener.send(other_peer, [b"for you"])
+    assert received(other)[1] == [b"for you"], "another peer does not notice"
+
+    arrived: list[int] = []
+
+    def read_on() -> bool:
+        listener.flush()
+        arrived.extend(int(frames[0]) for _, frames in slow.receive())
+        return len(arrived) == sent - listener.dropped
+
+    until(read_on, "everything that was not dropped")
+    assert not listener.has_waiting
+    assert arrived == sorted(arrived)
+    assert arrived[-PASTE.high_water_mark :] == list(range(sent - PASTE.high_water_mark, sent)), (
+        "the oldest are dropped"
+    )
+
+
+def test_what_waits_for_a_peer_that_dies_is_given_up(context: Context, path: Path, listener: NodeSocket) -> None:
+    slow = NodeSocket.dial(context, PASTE, f"ipc://{path}")
+    peer = peer_of(listener, slow)
+    for _ in range(20):
+        listener.send(peer, [TARGET])
+    assert listener.has_waiting
+    slow.close()
+    until(lambda: peer in listener.flush(), "the end of the connection")
+    assert not listener.has_waiting

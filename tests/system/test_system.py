@@ -1,0 +1,223 @@
+"""All roles together, under a network that loses, repeats and delays, and processes that die at any moment."""
+
+from __future__ import annotations
+
+import zlib
+from random import Random
+
+import pytest
+
+from lpar.client import ClientError, Lpar, NxGzip, Request, Window
+from protocol.codes import CompletionCode, CreditType, FunctionCode
+from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetEntitlement
+from protocol.system import SystemSettings, parse_system
+from tests.processes.cluster import SYSTEM
+from tests.system.system import System, Weather
+
+DATA = b"a partition's bytes, over and over " * 300
+REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, len(DATA))
+SETTLE_US = 20_000_000
+STORM = Weather(loss=0.1, repeat=0.1, late=0.1)
+
+
+@pytest.fixture
+def settings() -> SystemSettings:
+    return parse_system(SYSTEM, "test system")
+
+
+def booted(settings: SystemSettings, seed: int) -> System:
+    """A system whose every part is up."""
+    system = System(settings, seed)
+    units = system.hypervisor.units
+    system.run_until(
+        lambda: (
+            all(unit.usable for unit in units.by_name.values())
+            and all(system.kernel(lpar.name).kernel.booted for lpar in settings.lpar)
+        )
+    )
+    return system
+
+
+def settle_and_compare(system: System) -> None:
+    """When the weather is fine again, the ledger, the kernels and the units tell the same story."""
+    system.weather = Weather()
+    system.pass_time(SETTLE_US)
+    ledger = {window.window_id: window.unit for window in system.hypervisor.ledger.windows.values()}
+    kernels = {}
+    for lpar in system.settings.lpar:
+        for pool in system.kernel(lpar.name).kernel.driver.pools.values():
+            active = [window for window in pool.newest_first() if window.is_active]
+            kernels |= {window.window_id: lpar.name for window in active}
+            assert len(active) <= pool.total
+            assert pool.used == len(pool)
+            assert len(active) == pool.active
+            counted = system.hypervisor.ledger.in_use(lpar.name, pool.credit_type)
+            assert counted == len(active), f"{lpar.name}: the ledger counts {counted}, the kernel {len(active)}"
+    assert set(ledger) == set(kernels)
+    assert system.contexts() == ledger
+
+
+def test_a_client_compresses_through_the_whole_system(settings: SystemSettings) -> None:
+    system = booted(settings, 1)
+    lpar = system.client("lp1")
+    window = lpar.open_window()
+    csb = window.run(REQUEST)
+    assert csb.code is CompletionCode.OK
+    assert zlib.decompress(csb.target, wbits=-15) == DATA
+    settle_and_compare(system)
+    window.close()
+    settle_and_compare(system)
+    assert not system.hypervisor.ledger.windows
+
+
+def test_a_core_removed_and_returned_leaves_the_same_windows_working(settings: SystemSettings) -> None:
+    system = booted(settings, 2)
+    lpar = system.client("lp1")
+    windows = [lpar.open_window() for _ in range(30)]
+    for window in windows:
+        window.map()
+    console = system.console()
+    applied = console.ask(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=10_000))
+    assert isinstance(applied, ConfigurationApplied)
+    assert len(applied.closed) == 10
+    settle_and_compare(system)
+    returned = console.ask(ChangeProcessors(lpar="lp1", cores=1, wait_ms=10_000))
+    assert isinstance(returned, ConfigurationApplied)
+    assert len(returned.reopened) == 10
+    assert all(window.run(REQUEST).code is CompletionCode.OK for window in windows)
+    settle_and_compare(system)
+
+
+def test_a_dead_client_costs_its_credits_for_one_lease(settings: SystemSettings) -> None:
+    system = booted(settings, 3)
+    lpar = system.client("lp1")
+    for _ in range(5):
+        lpar.open_window()
+    lpar.close()
+    began_us = system.now_us
+    system.run_until(lambda: system.hypervisor.ledger.in_use("lp1", CreditType.DEFAULT) == 0)
+    times = settings.times
+    bound_ms = times.beat_ms + times.client_lease_ms + times.drift_margin_ms
+    assert system.now_us - began_us <= bound_ms * 1000 + 50_000
+
+
+def test_a_dead_partition_costs_its_credits_for_one_lease(settings: SystemSettings) -> None:
+    system = booted(settings, 4)
+    lpar = system.client("lp1")
+    for _ in range(5):
+        lpar.open_window()
+    system.kill("lp1")
+    began_us = system.now_us
+    system.run_until(lambda: system.hypervisor.ledger.in_use("lp1", CreditType.DEFAULT) == 0)
+    bound_ms = settings.times.lpar_lease_ms + settings.times.drift_margin_ms
+    assert system.now_us - began_us <= bound_ms * 1000 + 50_000
+
+
+def test_a_hypervisor_killed_and_restarted_costs_nobody_a_window(settings: SystemSettings) -> None:
+    system = booted(settings, 5)
+    lpar = system.client("lp1")
+    windows = [lpar.open_window() for _ in range(5)]
+    before = set(system.contexts())
+    system.kill("hypervisor")
+    system.pass_time(500_000)
+    assert windows[0].run(REQUEST).code is CompletionCode.OK
+    system.start_hypervisor()
+    settle_and_compare(system)
+    assert set(system.contexts()) == before
+    assert lpar.open_window().run(REQUEST).code is CompletionCode.OK
+
+
+def test_windows_behind_a_restarted_unit_work_again(settings: SystemSettings) -> None:
+    system = booted(settings, 6)
+    lpar = system.client("lp1")
+    window = lpar.open_window()
+    assert window.run(REQUEST).code is CompletionCode.OK
+    unit = system.hypervisor.ledger.windows[window.window_id].unit
+    system.kill(unit)
+    system.pass_time(100_000)
+    system.start_unit(unit)
+    assert window.run(REQUEST).code is CompletionCode.OK
+    settle_and_compare(system)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_bad_weather_and_deaths_leave_nothing_lost_and_nothing_doubled(settings: SystemSettings, seed: int) -> None:
+    system = booted(settings, seed)
+    random = Random(seed)
+    system.weather = STORM
+    clients: list[tuple[Lpar, list[Window], NxGzip]] = []
+    for _ in range(30):
+        act(system, random, clients)
+    for name in ("hypervisor", *(chip.unit for chip in settings.chip), *(lpar.name for lpar in settings.lpar)):
+        revive(system, name)
+    settle_and_compare(system)
+    for lpar, _windows, nx in clients:
+        data = random.randbytes(500) * 20
+        if lpar.is_alive:
+            assert nx.decompress(nx.compress(data)) == data
+        lpar.close()
+    settle_and_compare(system)
+    assert not system.hypervisor.ledger.windows
+
+
+def act(system: System, random: Random, clients: list[tuple[Lpar, list[Window], NxGzip]]) -> None:
+    """One thing that a user, an administrator or fate does."""
+    try:
+        match random.choice(
+            ("client", "open", "open", "open", "close", "run", "gzip", "cores", "share", "die", "rest")
+        ):
+            case "client":
+                lpar = system.client(random.choice(system.settings.lpar).name)
+                clients.append((lpar, [], NxGzip(lpar, small_bytes=0)))
+            case "open" if clients:
+                lpar, windows, _ = random.choice(clients)
+                windows += [lpar.open_window() for _ in range(random.randint(1, 8))]
+            case "close" if clients:
+                _, windows, _ = random.choice(clients)
+                if windows:
+                    windows.pop(random.randrange(len(windows))).close()
+            case "run" if clients:
+                _, windows, _ = random.choice(clients)
+                if windows:
+                    random.choice(windows).run(REQUEST, timeout=2.0)
+            case "gzip" if clients:
+                _, _, nx = random.choice(clients)
+                assert nx.decompress(nx.compress(DATA)) == DATA
+            case "cores":
+                change = ChangeProcessors(
+                    lpar=random.choice(("lp1", "lp2")), cores=random.choice((-1, 1)), wait_ms=3_000
+                )
+                system.console().ask(change)
+            case "share":
+                system.console().ask(SetEntitlement(lpar="lp3", hundredths=random.randint(5, 60), wait_ms=3_000))
+            case "die":
+                die(system, random, clients)
+            case _:
+                system.pass_time(random.randint(1, 3_000_000))
+    except (OSError, ClientError):
+        return
+
+
+def die(system: System, random: Random, clients: list[tuple[Lpar, list[Window], NxGzip]]) -> None:
+    """A process is killed; all but clients come back after a while."""
+    names = ["hypervisor", *(chip.unit for chip in system.settings.chip), *(lpar.name for lpar in system.settings.lpar)]
+    name = random.choice([*names, "client"])
+    if name == "client":
+        if clients:
+            clients.pop(random.randrange(len(clients)))[0].close()
+        return
+    if name in system.hosts:
+        system.kill(name)
+        system.later(random.randint(1_000, 4_000_000), lambda: revive(system, name))
+
+
+def revive(system: System, name: str) -> None:
+    """Start a part that is not running."""
+    if name in system.hosts:
+        return
+    if name == "hypervisor":
+        system.start_hypervisor()
+    elif system.settings.chip_of_unit(name) is not None:
+        system.start_unit(name)
+    else:
+        system.start_lpar(name)
