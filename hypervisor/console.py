@@ -9,7 +9,8 @@ from hypervisor.configuration import Configurations
 from hypervisor.hcalls import Hcalls
 from hypervisor.ledger import Ledger, Partition
 from hypervisor.refusal import failure
-from hypervisor.units import Unit, Units
+from hypervisor.unit import Unit
+from hypervisor.units import Units
 from protocol.codes import CreditType
 from protocol.console_messages import (
     ChangeProcessors,

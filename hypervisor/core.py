@@ -72,6 +72,7 @@ class HypervisorCore:
         )
         self.configurations.finished = self.console.finished
         self._to_settle: set[str] = set()
+        self._recovered_us = 0
 
     def start(self, now_us: int) -> None:
         self.ledger.restore(list(self.rows))
@@ -86,6 +87,7 @@ class HypervisorCore:
                     session.callee.under_way.add(change.number)
         self.units.start(now_us)
         self._to_settle = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected
+        self._recovered_us = now_us + self.units.fence_us
         self._fence_orphans(now_us)
         self.effects.note(
             "info", "hypervisor_started", system=self.system.name, windows=len(self.ledger.windows),
@@ -95,7 +97,10 @@ class HypervisorCore:
 
     @property
     def recovering(self) -> bool:
-        """Whether the contexts of a unit that has windows or was here are not known; hcalls are put off with RETRY."""
+        """Whether the contexts of a unit that has windows or was here are not known; hcalls are put off with RETRY.
+
+        One fence after the start it is over in any case: a unit that is still unsettled then takes no windows.
+        """
         self._to_settle = {unit for unit in self._to_settle if not self.units.is_settled(unit)}
         return bool(self._to_settle)
 
@@ -115,6 +120,9 @@ class HypervisorCore:
         self._unit_events(self.fabric.tick(now_us), now_us)
         self._console_events(self.hmc.tick(now_us), now_us)
         self.units.tick(now_us)
+        if self._to_settle and now_us >= self._recovered_us and self.recovering:
+            self.effects.note("error", "units_not_settled", units=sorted(self._to_settle))
+            self._to_settle.clear()
         self.hcalls.tick(now_us)
         self.configurations.tick(now_us)
 
@@ -122,6 +130,7 @@ class HypervisorCore:
         return earliest(
             self.hcall.wake_us(), self.fabric.wake_us(), self.hmc.wake_us(),
             self.units.wake_us(), self.hcalls.wake_us(), self.configurations.wake_us(),
+            self._recovered_us if self._to_settle else None,
         )  # fmt: skip
 
     def stop(self, now_us: int) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from hypervisor.capabilities import associativity, nx_capabilities, vas_capabilities
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
 from hypervisor.ledger import Ledger, Partition, Window, WindowPhase
-from hypervisor.units import Unit, Units
+from hypervisor.unit import Unit
+from hypervisor.units import Units
 from protocol.clock import MILLISECOND_US
 from protocol.codes import (
     HYPERVISOR_CHOOSES,

@@ -10,13 +10,13 @@ from hypervisor.rows import Row
 from hypervisor.store import LedgerStore
 from protocol.codes import ExitCode
 from protocol.effects import Exit
-from protocol.node import Node, StoreError
+from protocol.node import StoreError, run_node
 from protocol.system import Addresses, SystemSettings
 from protocol.wire import WireError
 
 
 def serve(system: SystemSettings, addresses: Addresses, ledger_path: Path) -> Exit:
-    """Run until stopped. Raises zmq.ZMQError where a socket cannot be bound."""
+    """Run until stopped; says how it ended."""
     try:
         store = LedgerStore(ledger_path)
     except StoreError as error:
@@ -27,7 +27,7 @@ def serve(system: SystemSettings, addresses: Addresses, ledger_path: Path) -> Ex
         rows = store.load()
         check_rows(system, rows, ledger_path)
         core = HypervisorCore(system, rows, os.urandom, os.getpid(), telemetry)
-        return Node(core, listen, store=store, publish=addresses.telemetry).run()
+        return run_node(core, listen, system.limits.memory_mb, store=store, publish=addresses.telemetry)
     except StoreError as error:
         return Exit(ExitCode.STORE, str(error))
     finally:

@@ -16,7 +16,7 @@ LOCK_PATIENCE_S = 5.0
 
 
 class LedgerStore:
-    """Rows in SQLite, locked for this process. Every method raises StoreError with what failed and where the file is."""
+    """Rows in SQLite, locked for this process. Every method raises StoreError with what failed and where."""
 
     def __init__(self, path: Path, patience_s: float = LOCK_PATIENCE_S) -> None:
         self.path = path

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
 from hypervisor.ledger import Ledger, Window, WindowPhase
+from hypervisor.unit import ContextRequest, Unit
 from protocol.clock import MILLISECOND_US, earliest
 from protocol.codes import HcallCode
 from protocol.effects import Effects
@@ -30,51 +31,8 @@ from protocol.fabric_messages import (
 )  # fmt: skip
 from protocol.listener import Listener
 from protocol.session import Answered, Called, Closed, Ending, Event, Moved, Noticed, Opened, Session
-from protocol.system import ChipSettings, SystemSettings
+from protocol.system import SystemSettings
 from protocol.telemetry_messages import PeerMoved
-
-ContextRequest = ProgramContext | CloseContext
-
-
-@dataclass(slots=True)
-class Unit:
-    """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on.
-
-    `in_flight`: by window, the request that the unit has not answered yet. `listed`: the contexts that it has named
-    so far, while it is asked for them page by page.
-    """
-
-    chip: ChipSettings
-    session: Session | None = None
-    endpoints: dict[str, str] = field(default_factory=dict)
-    window_limit: int = 0
-    ready: bool = False
-    reconciled: bool = False
-    quiet_us: int | None = None
-    in_flight: dict[int, ContextRequest] = field(default_factory=dict)
-    listed: dict[int, ContextSummary] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.chip.unit
-
-    @property
-    def reachable(self) -> bool:
-        """Whether the unit is connected and heard."""
-        return self.session is not None and self.session.peer is not None and not self.session.suspected
-
-    @property
-    def usable(self) -> bool:
-        """Whether windows may be placed here."""
-        return self.ready and self.reconciled and self.reachable
-
-    @property
-    def state(self) -> str:
-        if self.session is None:
-            return "absent" if self.quiet_us is not None else "fenced"
-        if not self.reachable:
-            return "suspected"
-        return "running" if self.ready and self.reconciled else "starting"
 
 
 @dataclass(slots=True)
@@ -93,10 +51,11 @@ class Units:
     def start(self, now_us: int) -> None:
         """Nobody knows what the units hold: each is quiet at the latest one fence from now."""
         for chip in self.system.chip:
-            self.by_name[chip.unit] = Unit(chip, quiet_us=now_us + self._fence_us)
+            self.by_name[chip.unit] = Unit(chip, quiet_us=now_us + self.fence_us)
 
     @property
-    def _fence_us(self) -> int:
+    def fence_us(self) -> int:
+        """How long after the last word of a unit it is certainly quiet."""
         times = self.system.times
         return (times.fence_ms + times.drift_margin_ms) * MILLISECOND_US
 
@@ -220,7 +179,7 @@ class Units:
         unit.session = None
         unit.ready = unit.reconciled = False
         unit.in_flight.clear()
-        unit.quiet_us = now_us if ending is Ending.BYE else session.heard_us + self._fence_us
+        unit.quiet_us = now_us if ending is Ending.BYE else session.heard_us + self.fence_us
 
     def _ready(self, session: Session, number: int, ready: UnitReady) -> None:
         unit = self.by_name[session.name]

@@ -57,7 +57,7 @@ class CloseWindow(Operation):
         self.pool.remove(self.window)
         self.driver.tally.released += 1
         self._finish(now_us)
-        self.driver.room_may_have_grown(self.pool, now_us)
+        self.driver.reopening.room_may_have_grown(self.pool, now_us)
 
     def _finish(self, now_us: int) -> None:
         self.stage = CloseStage.FINISHED

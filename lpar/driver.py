@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 
 from lpar.alarms import Alarms
@@ -37,7 +36,7 @@ class VasDriver:
         self.copy_paste = False
         self.nx_limits: NxFeatureCapabilities | None = None
         self.operations = 0
-        self.room_may_have_grown: Callable[[Pool, int], None] = nothing_waits
+        self.reopening = KernelReopening()
         self._last_order = 0
 
     def next_order(self) -> int:
@@ -46,8 +45,14 @@ class VasDriver:
         return self._last_order
 
 
-def nothing_waits(_pool: Pool, _now_us: int) -> None:
-    """What `reopen = "kernel"` does when a credit becomes free: nothing."""
+class KernelReopening:
+    """`reopen = "kernel"`: beside the driver's own walks nothing brings a closed window back."""
+
+    def room_may_have_grown(self, pool: Pool, now_us: int) -> None:
+        """A credit of this type may be free."""
+
+    def try_again_later(self, pool: Pool, now_us: int) -> None:
+        """An hcall kept closed windows of this type from coming back."""
 
 
 class Operation:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from lpar.driver import Operation, VasDriver
+from lpar.driver import KernelReopening, Operation, VasDriver
 from lpar.pool import Pool
 from lpar.walk import Reconfiguration, ReopenWalk
+from protocol.clock import SECOND_US
 from protocol.codes import CreditType, WindowFlag
+
+TRY_AGAIN_US = 1 * SECOND_US
 
 
 class EagerStage(Enum):
@@ -39,20 +42,22 @@ class ReopenStranded(Operation):
         ReopenWalk(self.driver, self.pool, windows, flag, self.result, self._walked).step(now_us)
 
     def _walked(self, now_us: int) -> None:
-        if self.result.failure is not None:
-            self.driver.effects.note("warning", "stranded_windows_stay_closed", why=self.result.failure.detail)
         self.unlock(now_us)
+        if self.result.failure is not None:
+            self.driver.reopening.try_again_later(self.pool, now_us)
         self.end()
 
 
-class EagerReopening:
-    """`reopen = "eager"`: queues a ReopenStranded per type whenever room may have grown, one at a time."""
+class EagerReopening(KernelReopening):
+    """Queues a ReopenStranded per type whenever room may have grown, one at a time, and a second after a failure."""
 
     def __init__(self, driver: VasDriver) -> None:
         self.driver = driver
         self._queued: set[CreditType] = set()
+        self._retrying: set[CreditType] = set()
 
-    def __call__(self, pool: Pool, now_us: int) -> None:
+    def room_may_have_grown(self, pool: Pool, now_us: int) -> None:
+        """Reopen what there is room for, after what waits for the mutex already."""
         if pool.credit_type in self._queued or not pool.stranded():
             return
         self._queued.add(pool.credit_type)
@@ -61,3 +66,15 @@ class EagerReopening:
             self._queued.discard(pool.credit_type)
 
         ReopenStranded(self.driver, pool, begun).start(now_us)
+
+    def try_again_later(self, pool: Pool, now_us: int) -> None:
+        """The hypervisor had no credit or no unit to spare just now, or has not been told of the new total yet."""
+        if pool.credit_type in self._retrying:
+            return
+        self._retrying.add(pool.credit_type)
+
+        def again(moment_us: int) -> None:
+            self._retrying.discard(pool.credit_type)
+            self.room_may_have_grown(pool, moment_us)
+
+        self.driver.alarms.set(now_us + TRY_AGAIN_US, again)

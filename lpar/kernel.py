@@ -38,7 +38,7 @@ class Kernel:
         self.hypercalls = Hypercalls(dialer, self.alarms, Tally())
         self.driver = VasDriver(system, self.hypercalls, self.alarms, effects)
         if self.driver.eager:
-            self.driver.room_may_have_grown = EagerReopening(self.driver)
+            self.driver.reopening = EagerReopening(self.driver)
         self.files = FileTree()
         lparcfg = Lparcfg.of(settings)
         lparcfg.add_to(self.files)

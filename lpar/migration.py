@@ -108,9 +108,10 @@ class MigrationEvent(Operation):
         self.unlock(now_us)
         pool = self._ahead.popleft()
         if self.result.failure is not None:
+            self.driver.reopening.try_again_later(pool, now_us)
             self._finish(now_us)
             return
-        self.driver.room_may_have_grown(pool, now_us)
+        self.driver.reopening.room_may_have_grown(pool, now_us)
         self._next(now_us)
 
     def _next(self, now_us: int) -> None:

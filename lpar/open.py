@@ -99,7 +99,7 @@ class OpenWindow(Operation):
             self.pool.progress -= 1
             self.unlock(now_us)
             self._give_up(self.failure, now_us)
-            self.driver.room_may_have_grown(self.pool, now_us)
+            self.driver.reopening.room_may_have_grown(self.pool, now_us)
 
     def returned(self, answer: HcallReturn, now_us: int) -> None:
         if self.stage is OpenStage.ASSOCIATIVITY:

@@ -31,6 +31,7 @@ class Reconfigure(Operation):
         self.pool = pool
         self.new_total = new_total
         self.result = Reconfiguration()
+        self.stranded = Reconfiguration(reopened=self.result.reopened)
         self._done = done
 
     def start(self, now_us: int) -> None:
@@ -42,25 +43,28 @@ class Reconfigure(Operation):
         pool.total = self.new_total
         self.stage = ReconfigureStage.WALK
         if old_total < self.new_total:
-            windows = windows_to_reopen(pool, self.new_total - old_total)
-            self._reopen(windows, now_us)
+            self._reopen(windows_to_reopen(pool, self.new_total - old_total), self.result, now_us)
         elif pool.active > self.new_total:
             CloseWalk(self.driver, pool, pool.active - self.new_total, self.result, self._walked).step(now_us)
         else:
             self._walked(now_us)
 
-    def _reopen(self, windows: list[Window], now_us: int) -> None:
-        flag = WindowFlag.NO_CRED_CLOSE
-        ReopenWalk(self.driver, self.pool, windows, flag, self.result, self._walked).step(now_us)
+    def _reopen(self, windows: list[Window], result: Reconfiguration, now_us: int) -> None:
+        ReopenWalk(self.driver, self.pool, windows, WindowFlag.NO_CRED_CLOSE, result, self._walked).step(now_us)
 
     def _walked(self, now_us: int) -> None:
-        """The kernel's part is done; the eager policy goes on with what that left closed."""
+        """The kernel's part is done; the eager policy goes on with what that left closed.
+
+        What it reopens is reported with the rest, but its failure is not one of the change.
+        """
         eager = self.driver.eager and self.result.failure is None and not self.driver.migrating
         if eager and self.stage is ReconfigureStage.WALK:
             self.stage = ReconfigureStage.STRANDED
-            self._reopen(self.pool.stranded(), now_us)
+            self._reopen(self.pool.stranded(), self.stranded, now_us)
             return
         self.stage = ReconfigureStage.FINISHED
         self.unlock(now_us)
+        if self.result.failure is not None or self.stranded.failure is not None:
+            self.driver.reopening.try_again_later(self.pool, now_us)
         self._done(self.result, now_us)
         self.end()

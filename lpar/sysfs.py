@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from lpar.driver import VasDriver
 from lpar.failure import os_failure
@@ -81,8 +82,7 @@ def add_vas_capabilities(files: FileTree, driver: VasDriver, credit_type: Credit
 def add_nx_capabilities(files: FileTree, limits: NxFeatureCapabilities) -> None:
     """The request limits in bytes; the folder is missing where the query failed."""
     for name in ("req_max_processed_len", "min_compress_len", "min_decompress_len"):
-        text = f"{getattr(limits, name)}\n"
-        files.add(f"{NX_FOLDER}/{name}", File(READ_ONLY, lambda text=text: text))  # type: ignore[misc]
+        files.add(f"{NX_FOLDER}/{name}", File(READ_ONLY, partial("{}\n".format, getattr(limits, name))))
 
 
 class TotalCredits:

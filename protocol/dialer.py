@@ -51,6 +51,7 @@ class Dialer(SessionEnd):
         self.lease_anchor_us: int | None = None
         self._hello_due_us: int | None = None
         self._hello_said_us = 0
+        self._in_use_since_us: int | None = None
         self._silent_since_us = 0
         self._beat_due_us = 0
         self._beat_us = 0
@@ -75,6 +76,7 @@ class Dialer(SessionEnd):
         self.ended = False
         self.lease_anchor_us = None
         self._beats.clear()
+        self._in_use_since_us = None
         self._redial(now_us)
 
     def receive(self, envelope: Envelope, now_us: int) -> list[Event]:
@@ -177,6 +179,7 @@ class Dialer(SessionEnd):
         session = self.session
         if session.epoch not in (0, welcome.epoch):
             return []
+        self._in_use_since_us = None
         already = self.established
         resumed = bool(session.epoch)
         session.epoch, session.secret, session.peer = welcome.epoch, welcome.secret, DIALLED
@@ -197,7 +200,7 @@ class Dialer(SessionEnd):
             if self.established:
                 self._detached(now_us)
             return []
-        if not refusal.code.definite:
+        if not refusal.code.definite and not self._outlives_its_namesake(refusal, now_us):
             if not self.established:
                 # The wait was asked for: silence counts from its end.
                 self._hello_due_us = now_us + (refusal.after_ms * MILLISECOND_US or HELLO_REPEAT_US)
@@ -210,6 +213,14 @@ class Dialer(SessionEnd):
             return []
         self._end()
         return [Ended(self.session, refusal)]
+
+    def _outlives_its_namesake(self, refusal: Refused, now_us: int) -> bool:
+        """Whether the name has been in use for longer than a dead holder could keep it."""
+        if refusal.code is not RefusalCode.IN_USE or self.established:
+            return False
+        if self._in_use_since_us is None:
+            self._in_use_since_us = now_us
+        return now_us - self._in_use_since_us >= 2 * self.terms.lease_us
 
     def _detached(self, now_us: int) -> None:
         """The listener does not know this connection (any more): HELLO, but not at the speed of its refusals."""

@@ -7,6 +7,7 @@ role has work of its own (the gzip engine), one piece of it is done per turn.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ import zmq
 
 from protocol.codes import ExitCode
 from protocol.effects import Core, Dial, Effects, Exit, Hangup, Send
-from protocol.link import LINKS, TELEMETRY
+from protocol.link import LINKS, MEBIBYTE, TELEMETRY
 from protocol.socket import NodeSocket, Unreachable, remove_stale_socket
 from protocol.wire import Envelope, WireError, decode, encode
 
@@ -44,6 +45,39 @@ class Store(Protocol):
 
     def commit(self, writes: Sequence[object]) -> None:
         """Store all or nothing, durably. Raises StoreError."""
+
+
+def run_node(
+    core: Core,
+    listen: Mapping[str, str],
+    memory_mb: int,
+    store: Store | None = None,
+    publish: str | None = None,
+    work: Callable[[], bool] | None = None,
+) -> Exit:
+    """Run a core as this process until it ends, under a ceiling of memory; says how it ended.
+
+    That is ADDRESS_IN_USE where somebody else listens at one of the endpoints. Raises zmq.ZMQError where an endpoint
+    cannot be bound for another reason.
+    """
+    limit_memory(memory_mb)
+    try:
+        node = Node(core, listen, store=store, publish=publish, work=work)
+    except zmq.ZMQError as error:
+        if error.errno != zmq.EADDRINUSE:
+            raise
+        endpoints = ", ".join([*listen.values(), *([publish] if publish else [])])
+        return Exit(ExitCode.ADDRESS_IN_USE, f"another process listens at one of {endpoints}")
+    return node.run()
+
+
+def limit_memory(memory_mb: int) -> None:
+    """Cap this process's data segment, never above a cap it has: an endless message has no other bound in libzmq."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ceiling = memory_mb * MEBIBYTE
+    if hard != resource.RLIM_INFINITY:
+        ceiling = min(ceiling, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
 
 
 def monotonic_us() -> int:

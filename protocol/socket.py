@@ -108,7 +108,10 @@ class NodeSocket:
             raise Unreachable from None
 
     def flush(self) -> list[Peer]:
-        """Send what waited for room. Returns the peers that turned out to be gone."""
+        """Send what waited for room. Returns the peers that turned out to be gone.
+
+        libzmq lets go of a dead peer's full pipe only when its end has been read: call `receive` as well.
+        """
         gone: list[Peer] = []
         for peer, waiting in list(self._waiting.items()):
             try:

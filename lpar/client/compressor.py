@@ -215,9 +215,9 @@ class Compressor:
         return Piece(codec.deflate(source, history, final=final), len(source), after, final)
 
     def _software_member(self, source: memoryview, *, last: bool) -> bytes:
-        """LZO, or stored where LZO would grow it."""
+        """LZO, or stored where LZO would grow it or there is nothing."""
         crc32 = self.codec.crc32(source)
-        payload, kind = self.codec.lzo_compress(source), MemberCodec.LZO
-        if len(payload) >= stored_bytes(len(source)):
+        payload, kind = self.codec.lzo_compress(source) if source else b"", MemberCodec.LZO
+        if not source or len(payload) >= stored_bytes(len(source)):
             payload, kind = stored_blocks(source, final=True), MemberCodec.DEFLATE
         return tagged_member(kind, payload, len(source), crc32, last=last)

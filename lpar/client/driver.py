@@ -20,6 +20,7 @@ from lpar.client.core import ClientCore
 from lpar.client.errors import ForkedProcess
 from lpar.client.interrupts import Interrupts
 from lpar.client.links import link_of
+from lpar.client.runner import Trace
 from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
 from protocol.clock import SECOND_US
@@ -31,8 +32,6 @@ T = TypeVar("T")
 IDLE_WAIT_MS = 1_000
 CONGESTED_WAIT_MS = 2
 BYE_WAIT_US = 1 * SECOND_US
-Trace = Callable[[str, str, Envelope], None]
-"""Told `sent` or `received`, the connection's key (`device`, or `paste:` and an endpoint) and the message."""
 
 
 def monotonic_us() -> int:

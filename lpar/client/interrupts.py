@@ -46,9 +46,11 @@ class Interrupts:
             yield
             return
         self._stop_deferring()
-        self.check()
-        yield
-        self._defer()
+        try:
+            self.check()
+            yield
+        finally:
+            self._defer()
 
     def _defer(self) -> None:
         signal.signal(signal.SIGINT, self._note)

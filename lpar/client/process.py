@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Self
 
 from lpar.client.core import ClientCore
-from lpar.client.driver import Driver, Trace
+from lpar.client.driver import Driver
 from lpar.client.handles import DeviceFile, Window, microseconds, thread_id
-from lpar.client.runner import Runner
+from lpar.client.runner import Runner, Trace
 from lpar.client.steps import Connect, Procedure, now
 from lpar.client.system_calls import open_device, read_file, write_file
 from lpar.client.tally import PasteTally
@@ -104,6 +104,15 @@ class Lpar:
     def is_alive(self) -> bool:
         """Whether the session lives as far as is known: false once the partition was found restarted."""
         return self.driver.inspect(lambda: not self.driver.core.dialer.ended)
+
+    @property
+    def on_message(self) -> Trace | None:
+        """What is told of every message."""
+        return self.driver.on_message
+
+    @on_message.setter
+    def on_message(self, hook: Trace | None) -> None:
+        self.driver.on_message = hook
 
     def reconnect(self) -> None:
         """After ENODEV (the partition was restarted): start a new session. Descriptors of the old one stay dead.

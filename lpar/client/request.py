@@ -8,6 +8,8 @@ from protocol.codes import CompletionCode, CompletionExtension
 from protocol.link import BULK_LIMIT_BYTES
 from protocol.paste_messages import HISTORY_MAX_BYTES, Crb, CsbBody
 
+RESUME_MAX_BYTES = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -15,8 +17,7 @@ class Request:
 
     `function` is a FunctionCode, or any byte. `target_bytes` is the room for the output. `history` (at most 32 KiB)
     precedes the source when compressing in parts. `crc32` and `adler32` are the checksums so far; `final` ends the
-    deflate stream; `resume` is the token of a suspended decompression. Raises ValueError for sizes that no message
-    can carry.
+    deflate stream; `resume` is the token of a suspended decompression. Raises ValueError for what no message can carry.
     """
 
     function: int
@@ -33,8 +34,13 @@ class Request:
             raise ValueError(f"at most {HISTORY_MAX_BYTES} bytes of history, not {len(self.history)}")
         if len(self.source) + len(self.history) > BULK_LIMIT_BYTES:
             raise ValueError(f"at most {BULK_LIMIT_BYTES} bytes of history and source in one request")
-        if not 0 <= self.target_bytes <= 0xFFFF_FFFF:
-            raise ValueError("target_bytes is a number of 32 bits")
+        if not 0 <= self.function <= 0xFF:
+            raise ValueError("function is a byte")
+        for name in ("target_bytes", "crc32", "adler32"):
+            if not 0 <= getattr(self, name) <= 0xFFFF_FFFF:
+                raise ValueError(f"{name} is a number of 32 bits")
+        if len(self.resume) > RESUME_MAX_BYTES:
+            raise ValueError(f"a resume token has at most {RESUME_MAX_BYTES} bytes")
 
     def crb(self) -> Crb:
         """The request block as it is sent."""

@@ -5,6 +5,7 @@ Names, errnos and orders are those of vas-api.c; what a user of the real interfa
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 
 from lpar.client.errors import BusError, PasteRefused, PeerError, RequestLost, kernel_failure
@@ -19,6 +20,8 @@ from protocol.device_messages import OsFailure
 from protocol.message import PasteAddress
 from protocol.message import Request as Message
 
+PATH_MOST_BYTES = 4_095
+TEXT_MOST_BYTES = 65_536
 REFAULT_FIRST_US = 1 * MILLISECOND_US
 REFAULT_MOST_US = 50 * MILLISECOND_US
 
@@ -60,14 +63,18 @@ def call(body: Message, expected: type[R], epoch: int | None, deadline_us: int) 
 
 
 def read_file(path: str, timeout_us: int) -> Procedure[str]:
-    """The text of a file of the partition."""
+    """The text of a file of the partition. Raises OSError with ENAMETOOLONG beyond 4,095 bytes of path."""
+    _check_path(path)
     deadline_us = (yield from now()) + timeout_us
     reply, _epoch = yield from call(device.ReadFile(path=path), device.FileText, None, deadline_us)
     return reply.text
 
 
 def write_file(path: str, text: str, timeout_us: int) -> Procedure[None]:
-    """Write a file of the partition in one call."""
+    """Write a file of the partition in one call. Raises OSError: ENAMETOOLONG, EFBIG (more than 65,536 bytes)."""
+    _check_path(path)
+    if len(text.encode()) > TEXT_MOST_BYTES:
+        raise OSError(errno.EFBIG, f"at most {TEXT_MOST_BYTES} bytes in one call")
     deadline_us = (yield from now()) + timeout_us
     yield from call(device.WriteFile(path=path, text=text), device.Done, None, deadline_us)
 
@@ -199,6 +206,11 @@ def _fault(mapping: Mapping, instruction: Instruction, deadline_us: int) -> Proc
         mapping.tally.refused += 1
         raise PasteRefused(FaultOutcome.PASTE_FAILED)
     raise BusError(FaultOutcome.SIGBUS.meaning)
+
+
+def _check_path(path: str) -> None:
+    if len(path.encode()) > PATH_MOST_BYTES:
+        raise OSError(errno.ENAMETOOLONG, f"a path has at most {PATH_MOST_BYTES} bytes")
 
 
 def _check_mapped(mapping: Mapping) -> None:

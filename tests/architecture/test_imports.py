@@ -50,6 +50,7 @@ WORLD = frozenset(
         "zmq", "asyncio", "threading", "sqlite3", "time", "random", "socket", "os", "subprocess",
         "multiprocessing", "concurrent", "queue", "select", "selectors", "signal", "secrets", "uuid", "datetime",
         "pathlib", "io", "shutil", "tempfile", "mmap", "fcntl", "logging", "structlog", "sys", "http", "urllib", "ssl",
+        "resource",
     )
 )  # fmt: skip
 """Sockets, threads, clocks, chance, files and the process itself."""

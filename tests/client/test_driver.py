@@ -275,6 +275,9 @@ def test_every_message_is_shown_to_the_hook(servers: Servers) -> None:
 
     with Lpar(servers.endpoint, on_message=note) as lpar, lpar.open_window() as window:
         window.run(REQUEST)
+        lpar.on_message, count = None, len(seen)
+        window.run(REQUEST)
+        assert (lpar.on_message, len(seen)) == (None, count)
     for expected in (
         ("received", "device", Welcome),
         ("sent", "device", device.TxWinOpen),

@@ -283,3 +283,23 @@ def test_many_at_once_on_one_window_all_get_their_own_bytes(world: World, lpar: 
     for number in order:
         assert gzip.decompress(world.finish(tasks[number])) == inputs[number]
     assert nx.statistics().compress.bytes_in == sum(map(len, inputs))
+
+
+def test_a_window_can_be_opened_before_its_first_use(world: World, lpar: Lpar) -> None:
+    nx = NxGzip(lpar)
+    assert nx.address is None
+    nx.open()
+    nx.open()
+    assert nx.address == world.kernel.windows[0].address
+    nx.compress(PARTS)
+    assert (opens(world), nx.statistics().opens) == (1, 1)
+
+
+def test_opening_early_gives_the_kernels_own_error(world: World, lpar: Lpar) -> None:
+    nx = NxGzip(lpar)
+    world.kernel.failures.append(("tx_win_open", failure(KernelReason.HCALL_FAILED, HcallCode.H_RESOURCE)))
+    with pytest.raises(KernelFailure) as caught:
+        nx.open()
+    assert (caught.value.reason, caught.value.hcall) == (KernelReason.HCALL_FAILED, HcallCode.H_RESOURCE)
+    nx.open()
+    assert nx.statistics().open_refusals == 1

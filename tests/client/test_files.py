@@ -43,3 +43,12 @@ def test_a_bad_number_is_einval_with_the_kernels_reason(world: World, lpar: Lpar
     assert caught.value.errno == errno.EINVAL
     assert "not a number" in str(caught.value)
     assert caught.value.hcall is None
+
+
+def test_paths_and_texts_that_no_call_carries_are_errnos(lpar: Lpar) -> None:
+    with pytest.raises(OSError, match="path") as caught:
+        lpar.read("/" * 4096)
+    assert caught.value.errno == errno.ENAMETOOLONG
+    with pytest.raises(OSError, match="one call") as caught:
+        lpar.write(WRITE_ONLY, "1" * 65_537)
+    assert caught.value.errno == errno.EFBIG

@@ -335,5 +335,11 @@ def test_sizes_that_no_message_carries_are_refused_at_once() -> None:
         Request(0, b"", 1, history=bytes(32_769))
     with pytest.raises(ValueError, match="in one request"):
         Request(0, bytes((4 << 20) + 1), 1)
-    with pytest.raises(ValueError, match="32 bits"):
+    with pytest.raises(ValueError, match="target_bytes is a number of 32 bits"):
         Request(0, b"", 1 << 32)
+    with pytest.raises(ValueError, match="crc32 is a number of 32 bits"):
+        Request(0, b"", 1, crc32=-1)
+    with pytest.raises(ValueError, match="a byte"):
+        Request(256, b"", 1)
+    with pytest.raises(ValueError, match="resume token"):
+        Request(0, b"", 1, resume=bytes(17))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from lpar.client.core import ClientCore
 from lpar.client.links import DEVICE_KEY, link_of
 from lpar.client.process import Lpar
+from lpar.client.runner import Trace
 from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
 from protocol.effects import DIALLED, Dial, Hangup, Send
@@ -36,6 +37,7 @@ class World:
         self.random = Random(seed)
         self.loss, self.repeat = loss, repeat
         self.now_us = 1_000_000
+        self.on_message: Trace | None = None
         self.sent: list[Envelope] = []
         self.dialled: list[str] = []
         self.hung_up: list[str] = []

@@ -222,12 +222,17 @@ class Held:
 
 
 class FakeUnit(End):
-    """An NX unit whose contexts are a dict. `mute`: it beats but answers no request of the hypervisor."""
+    """An NX unit whose contexts are a dict. `mute`: it beats but answers no request of the hypervisor.
+
+    `page`: contexts in one answer; `endless`: it always says that there are more.
+    """
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         super().__init__(cluster, FABRIC, "nxunit", name, cluster.system.times.fence_ms, by_beats=True)
         self.contexts: dict[int, Held] = {}
         self.limit = 1000
+        self.page = 4096
+        self.endless = False
         self.mute = False
         self.asked: list[Request] = []
         self._unanswered: list[Called] = []
@@ -266,17 +271,19 @@ class FakeUnit(End):
 
     def _answer(self, call: Called) -> None:
         match call.body:
-            case ListContexts():
-                known = [ContextSummary(window_id=i, token=c.token, process_id=c.process_id) for i, c in self.held()]
-                self._reply(call.number, Contexts(contexts=tuple(known)))
+            case ListContexts(above=above):
+                known = [
+                    ContextSummary(window_id=window_id, token=held.token, process_id=held.process_id)
+                    for window_id, held in sorted(self.contexts.items())
+                    if window_id > above
+                ]
+                more = self.endless or len(known) > self.page
+                self._reply(call.number, Contexts(contexts=tuple(known[: self.page]), more=more))
             case ProgramContext() as wanted:
                 accepted = self._program(wanted)
                 self._reply(call.number, ContextProgrammed(window_id=wanted.window_id, accepted=accepted))
             case CloseContext(window_id=window_id):
                 self._close(window_id, call.number)
-
-    def held(self) -> list[tuple[int, Held]]:
-        return sorted(self.contexts.items())
 
     def _program(self, wanted: ProgramContext) -> bool:
         held = self.contexts.get(wanted.window_id)

@@ -197,7 +197,7 @@ def test_a_second_incarnation_waits_while_the_first_is_alive(cluster: Cluster) -
     twin = FakeLpar(cluster, "lp1")
     cluster.lpars["twin"] = twin
     twin.start()
-    cluster.advance(20 * SECOND_US)
+    cluster.advance(12 * SECOND_US)
     assert not twin.dialer.established
     assert cluster.units["nx0"].takes_paste(window)
     lp1.die()

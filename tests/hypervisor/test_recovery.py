@@ -16,7 +16,7 @@ OPEN = HAllocateVasWindow(window_type=1, credits=1, domain=((1 << 64) - 1, 0, 0,
 def lasting(status: SystemStatus) -> SystemStatus:
     """The status without what belongs to the process: its pid, the telemetry count, connections that come back."""
     lpars = tuple(lpar.model_copy(update={"state": ""}) for lpar in status.lpars)
-    units = tuple(unit.model_copy(update={"state": ""}) for unit in status.units)
+    units = tuple(unit.model_copy(update={"state": "", "pid": 0, "endpoints": {}}) for unit in status.units)
     gone = {"pid": 0, "telemetry_sequence": 0, "recovering": False, "lpars": lpars, "units": units}
     return status.model_copy(update=gone)
 
@@ -101,6 +101,22 @@ def test_a_unit_that_does_not_come_back_is_waited_for_until_its_fence(cluster: C
     restarted_us = cluster.now_us
     assert lp1.allocate().code is HcallCode.H_SUCCESS
     assert 30 * SECOND_US <= cluster.now_us - restarted_us <= 31 * SECOND_US
+
+
+def test_a_unit_that_is_there_but_does_not_say_what_it_holds_is_waited_for_no_longer(cluster: Cluster) -> None:
+    lp1, nx0, nx1 = cluster.lpars["lp1"], cluster.units["nx0"], cluster.units["nx1"]
+    window = lp1.open_window()
+    nx0.mute = True
+    cluster.restart()
+    restarted_us = cluster.now_us
+    other = lp1.open_window(chip=0)
+    assert 30 * SECOND_US <= cluster.now_us - restarted_us <= 31 * SECOND_US
+    assert nx1.takes_paste(other)
+    assert lp1.status_of(HDeallocateVasWindow(window_id=window.window_id)) is HcallCode.H_LONG_BUSY_ORDER_10_MSEC
+    nx0.mute = False
+    nx0.speak()
+    assert lp1.deallocate(window.window_id) is HcallCode.H_SUCCESS
+    assert nx0.contexts == {}
 
 
 def test_a_unit_without_windows_that_was_here_is_waited_for_too(cluster: Cluster) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocol.codes import HcallCode
-from protocol.fabric_messages import CloseContext, ContextDraining, ProgramContext
+from protocol.fabric_messages import CloseContext, ContextDraining, ListContexts, ProgramContext
 from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow
 from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.ends import FakeUnit, Held, modify
@@ -182,3 +182,27 @@ def test_a_unit_that_the_system_does_not_have_is_turned_away(cluster: Cluster) -
     cluster.units["nx9"] = stranger
     stranger.start()
     cluster.wait(lambda: stranger.ended is not None)
+
+
+# Contexts are listed in pages.
+
+
+def test_contexts_that_come_in_pages_are_all_reconciled(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    windows = [lp1.open_window(chip=0) for _ in range(7)]
+    nx0.contexts[4711] = Held(b"unknown-unknown-", 1)
+    nx0.page = 2
+    asked = len(nx0.asked)
+    cluster.restart()
+    cluster.advance(3 * SECOND_US)
+    assert [body.above for body in nx0.asked[asked:] if isinstance(body, ListContexts)] == [0, 2, 4, 6]
+    assert all(nx0.takes_paste(window) for window in windows)
+    assert 4711 not in nx0.contexts
+
+
+def test_a_list_that_does_not_end_ends_where_it_stops_rising(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    window = lp1.open_window()
+    nx0.endless = True
+    cluster.restart()
+    assert lp1.deallocate(window.window_id) is HcallCode.H_SUCCESS

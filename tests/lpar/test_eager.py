@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from protocol.codes import CreditType, HcallCode, KernelReason
-from protocol.device_messages import OsFailure, TxWinOpen
-from protocol.hcall_messages import HAllocateVasWindow
+from protocol.device_messages import Done, OsFailure, TxWinOpen
+from protocol.hcall_messages import HAllocateVasWindow, HModifyVasWindow
 from protocol.system import ReopenPolicy
-from tests.lpar.partition import booted
+from tests.lpar.hypervisor import Silence
+from tests.lpar.partition import UPDATE_TOTAL_CREDITS, booted
 
 
 def test_a_window_closed_by_its_user_lets_the_oldest_closed_one_come_back() -> None:
@@ -66,16 +67,33 @@ def test_a_dead_process_lets_others_come_back() -> None:
 
 
 def test_a_credit_reserved_by_an_open_that_is_undone_is_used_afterwards() -> None:
-    partition = booted(2, reopen=ReopenPolicy.EAGER)
-    windows = partition.open_windows(2)
+    partition = booted(3, reopen=ReopenPolicy.EAGER)
     partition.hypervisor.enforces = True
-    partition.retarget(1)
-    partition.hypervisor.returns(HAllocateVasWindow, HcallCode.H_RESOURCE)
+    windows = partition.open_windows(2)
+    client = partition.process()
+    partition.hypervisor.returns(HModifyVasWindow, Silence.HOLD)
+    number = partition.call(client, TxWinOpen(descriptor=partition.device(client), vas_id=0))
+    assert partition.retarget(1).closed == (2,)
     partition.close(windows[0])
     assert partition.with_status("no_cred_close") == [2]
-    partition.hypervisor.targets[CreditType.DEFAULT] = 2
-    partition.retarget(2)
+    assert partition.core.statistics().hcalls[HcallCode.H_RESOURCE] == 1
+    partition.hypervisor.release()
+    partition.settle()
+    assert partition.answer(client, number, OsFailure).reason is KernelReason.CLOSED_WINDOWS
     assert partition.with_status("active") == [2]
+
+
+def test_after_a_resume_windows_without_credit_come_back_too() -> None:
+    partition = booted(4, reopen=ReopenPolicy.EAGER)
+    partition.open_windows(4)
+    partition.retarget(2)
+    partition.core.suspend(partition.now_us)
+    partition.settle()
+    partition.hypervisor.targets[CreditType.DEFAULT] = 3
+    partition.core.resume(partition.now_us)
+    partition.settle()
+    assert partition.with_status("active") == [3, 2, 1]
+    assert partition.with_status("no_cred_close") == [4]
 
 
 def test_without_the_eager_policy_the_credit_stays_idle() -> None:
@@ -89,3 +107,16 @@ def test_without_the_eager_policy_the_credit_stays_idle() -> None:
     descriptor = partition.device(client)
     failure = partition.fails(client, TxWinOpen(descriptor=descriptor), KernelReason.NO_CREDIT)
     assert isinstance(failure, OsFailure)
+
+
+def test_what_the_hypervisor_refused_is_tried_again_every_second() -> None:
+    partition = booted(1, qos=3, reopen=ReopenPolicy.EAGER)
+    partition.open_windows(3, qos=True)
+    partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, "1"), Done)
+    partition.hypervisor.enforces = True
+    partition.hypervisor.targets[CreditType.QOS] = 1
+    failure = partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, "3"), OsFailure)
+    assert failure.hcall is HcallCode.H_RESOURCE
+    partition.hypervisor.targets[CreditType.QOS] = 3
+    partition.advance(1_000)
+    assert partition.with_status("active") == [3, 2, 1]

@@ -159,6 +159,17 @@ def test_a_failed_allocation_ends_the_reopening() -> None:
     assert partition.pool().nr_close == 2
 
 
+def test_the_skip_counts_list_entries_whether_they_are_closed_or_not() -> None:
+    partition = booted(10)
+    partition.open_windows(10)
+    partition.retarget(5)
+    partition.hypervisor.fails_at(HAllocateVasWindow, 1, HcallCode.H_CONSTRAINED)
+    assert partition.order_of(partition.retarget(8).reopened) == [8]
+    assert partition.with_status("no_cred_close") == [10, 9, 7, 6]
+    assert partition.order_of(partition.retarget(9).reopened) == [7, 6]
+    assert partition.with_status("no_cred_close") == [10, 9]
+
+
 def test_a_failed_modify_gives_the_window_back_and_keeps_the_flag() -> None:
     partition = booted(2)
     partition.open_windows(2)

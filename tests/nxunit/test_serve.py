@@ -223,7 +223,7 @@ def test_a_unit_without_a_hypervisor_stops_all_the_same(folder: str) -> None:
 
 def test_the_memory_ceiling_stays_below_a_hard_limit_already_there() -> None:
     program = (
-        "import resource; from nxunit.serve import limit_memory\n"
+        "import resource; from protocol.node import limit_memory\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20)); limit_memory(512)\n"
         "print(resource.getrlimit(resource.RLIMIT_DATA)[0])"
     )

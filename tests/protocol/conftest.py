@@ -1,6 +1,10 @@
-"""The two kinds of sessions, each on a virtual clock of its own."""
+"""The two kinds of sessions, each on a virtual clock of its own, and a folder for real sockets."""
 
 from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +20,10 @@ def bench() -> Bench:
 def lifelong() -> Bench:
     """Sessions that live as long as their connection."""
     return Bench(LIFELONG)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path: a socket's path ends at 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="vas") as name:
+        yield Path(name)

@@ -52,11 +52,13 @@ class CountingCore:
     `announce` is called when the loop has begun: from then on signals are heeded.
     """
 
-    def __init__(self, stubborn: bool = False, announce: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, stubborn: bool = False, announce: Callable[[], None] = lambda: None, terms: Terms = SHORT
+    ) -> None:
         self.effects = Effects()
         self.stubborn = stubborn
         self.announce = announce
-        self.listener = Listener("hcall", SHORT, self.effects, os.urandom, self._admit)
+        self.listener = Listener("hcall", terms, self.effects, os.urandom, self._admit)
         self.count = 0
         self.stop_due_us: int | None = None
 

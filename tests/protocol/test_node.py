@@ -1,72 +1,32 @@
-"""The node loop over real sockets: what reaches the core, what is stored before what is sent, and how it stops."""
+"""The node loop over real sockets: what reaches the core, and what is stored before what is sent."""
 
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import zmq
 
+from protocol.clock import SECOND_US
 from protocol.codes import ExitCode
-from protocol.effects import Dial, Exit
+from protocol.effects import Dial
 from protocol.hcall_messages import Configuration, QueryConfiguration
-from protocol.node import Node, Store
+from protocol.link import HCALL
+from protocol.message import Message
+from protocol.node import monotonic_us
 from protocol.refusals import RefusalCode
-from protocol.session_messages import BeatEcho, Hello, Refused
-from protocol.wire import Envelope, encode
+from protocol.session import Terms
+from protocol.session_messages import Beat, BeatEcho, Hello, Refused, Welcome
+from protocol.socket import BATCH_LIMIT
+from protocol.wire import Envelope, decode, encode
 from tests.protocol.caller import DEADLINE_S, RealCaller
-from tests.protocol.counting_node import QUIT, CountingCore, FileStore, FullDisk
+from tests.protocol.counting_node import FullDisk
+from tests.protocol.running import Running
 
-ROOT = Path(__file__).parents[2]
 QUERY = QueryConfiguration(generation=0)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder with a short path: a socket's path ends at 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="vas") as name:
-        yield Path(name)
-
-
-class Running:
-    """A node in a thread of this process."""
-
-    def __init__(self, folder: Path, store: Store | None = None, wish: Dial | None = None) -> None:
-        self.endpoint = f"ipc://{folder}/hcall"
-        self.lines = folder / "store"
-        self.core = CountingCore()
-        self.core.effects.transmissions += [wish] if wish is not None else []
-        self.node = Node(self.core, {"hcall": self.endpoint}, store or FileStore(self.lines))
-        self.ending: Exit | None = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        self.ending = self.node.run()
-
-    def join(self) -> Exit:
-        """Wait for the end."""
-        self._thread.join(DEADLINE_S)
-        assert not self._thread.is_alive()
-        assert self.ending is not None
-        return self.ending
-
-    def quit(self) -> None:
-        """End it, if it has not ended by itself."""
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        with context.socket(zmq.DEALER) as socket:
-            socket.connect(self.endpoint)
-            socket.send_multipart(encode(Envelope(Hello(role="lpar", name=QUIT, incarnation=bytes(16)))))
-            self._thread.join(DEADLINE_S)
-            socket.close(linger=0)
-        context.term()
 
 
 @pytest.fixture
@@ -162,97 +122,58 @@ def test_a_store_that_fails_stops_the_process_and_nothing_of_that_turn_was_answe
     assert caller.answers() == []
 
 
-# Stopping.
-
-
 def test_a_node_in_a_thread_leaves_the_programs_signal_handlers_alone(running: Running) -> None:
     with RealCaller(running.endpoint) as caller:
         caller.connect()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-class Program:
-    """The counting node as a process of its own."""
+class StallingStore:
+    """A disk that stalls from the moment it is told to until it is let go on."""
 
-    def __init__(self, folder: Path, mode: str = "plain") -> None:
-        self.endpoint = f"ipc://{folder}/hcall"
-        self.lines = folder / "store"
-        self.lines.touch()
-        command = [sys.executable, "-m", "tests.protocol.counting_node", self.endpoint, str(self.lines), mode]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.output = self.process.stdout
-        assert self.output.readline() == "ready\n"
+    def __init__(self) -> None:
+        self.stall = threading.Event()
+        self.stalled = threading.Event()
+        self.go_on = threading.Event()
+        self.stored: list[object] = []
 
-    def stored(self) -> list[str]:
-        return self.lines.read_text().splitlines()
-
-    def until_stored(self, line: str) -> None:
-        end_s = time.monotonic() + DEADLINE_S
-        while line not in self.stored():
-            assert time.monotonic() < end_s, f"never stored: {line}"
-            time.sleep(0.01)
-
-    def exit_code(self) -> int:
-        return self.process.wait(DEADLINE_S)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.output.close()
+    def commit(self, writes: Sequence[object]) -> None:
+        self.stored += writes
+        if self.stall.is_set():
+            self.stalled.set()
+            assert self.go_on.wait(DEADLINE_S)
 
 
-@pytest.fixture
-def program(folder: Path) -> Iterator[Program]:
-    program = Program(folder)
-    yield program
-    program.end()
+def test_a_stall_longer_than_the_lease_ends_none_of_more_sessions_than_one_batch_takes(folder: Path) -> None:
+    store = StallingStore()
+    asleep_us = [0]
+    running = Running(folder, store, clock=lambda: monotonic_us() + asleep_us[0], terms=Terms())
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    callers = [context.socket(zmq.DEALER) for _ in range(2 * BATCH_LIMIT)]
 
+    def say(caller: zmq.Socket[bytes], body: Message, epoch: int = 1, number: int = 0) -> None:
+        caller.send_multipart(encode(Envelope(body, epoch, number)))
 
-@pytest.fixture
-def stubborn(folder: Path) -> Iterator[Program]:
-    program = Program(folder, "stubborn")
-    yield program
-    program.end()
+    def heard(caller: zmq.Socket[bytes]) -> Message:
+        assert caller.poll(int(DEADLINE_S * 1000))
+        return decode(caller.recv_multipart(), HCALL.down).body
 
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_stops_the_process_in_order(program: Program, number: signal.Signals) -> None:
-    program.process.send_signal(number)
-    assert program.exit_code() == ExitCode.OK
-    assert program.output.read() == "stopped when asked to\n"
-    assert program.stored() == ["stopping", "wound up"]
-
-
-def test_the_second_signal_stops_it_at_once(stubborn: Program) -> None:
-    stubborn.process.send_signal(signal.SIGTERM)
-    stubborn.until_stored("stopping")
-    assert stubborn.process.poll() is None, "it is still winding up"
-    stubborn.process.send_signal(signal.SIGTERM)
-    assert stubborn.exit_code() == ExitCode.OK
-    assert stubborn.output.read() == "stopped at the second signal\n"
-    assert stubborn.stored() == ["stopping"]
-
-
-def test_a_process_that_was_killed_is_replaced_on_the_same_address(folder: Path) -> None:
-    first = Program(folder)
-    first.end()
-    assert Path(first.endpoint.removeprefix("ipc://")).exists(), "the socket's file was left behind"
-    second = Program(folder)
-    with RealCaller(second.endpoint) as caller:
-        caller.connect()
-    second.end()
-
-
-def test_a_listener_that_was_paused_reads_its_messages_before_it_takes_silence_for_death(program: Program) -> None:
-    with RealCaller(program.endpoint) as caller:
-        caller.connect()
-        program.process.send_signal(signal.SIGSTOP)
-        paused_s = time.monotonic()
-        caller.until(lambda: time.monotonic() > paused_s + 2.5, "the end of a pause of more than two leases")
-        program.process.send_signal(signal.SIGCONT)
-        caller.received.clear()
-        caller.until(lambda: len(caller.bodies(BeatEcho)) >= 3, "echoes")
-    assert caller.dialer.session.epoch == 1
-    assert not caller.dialer.ended
-    assert program.stored() == []
+    for number, caller in enumerate(callers):
+        caller.connect(running.endpoint)
+        say(caller, Hello(role="lpar", name=f"lp{number}", incarnation=bytes(16)), epoch=0)
+    assert {type(heard(caller)) for caller in callers} == {Welcome}
+    store.stall.set()
+    say(callers[0], QUERY, number=1)
+    assert store.stalled.wait(DEADLINE_S)
+    for caller in callers:
+        say(caller, Beat(sequence=1))
+    asleep_us[0] = 60 * SECOND_US
+    store.stall.clear()
+    store.go_on.set()
+    assert heard(callers[0]) == Configuration(generation=1)
+    assert {type(heard(caller)) for caller in callers} == {BeatEcho}
+    assert store.stored == ["counted 1"]
+    for caller in callers:
+        caller.close(linger=0)
+    context.term()
+    running.quit()

@@ -115,6 +115,18 @@ def test_a_second_hello_for_a_live_name_is_refused_and_the_holder_is_probed(benc
     assert not bench.of(Closed)
 
 
+def test_a_name_that_stays_in_use_for_two_leases_ends_the_newcomer(bench: Bench) -> None:
+    bench.connected()
+    newcomer = bench.host()
+    newcomer.dialer.open(bench.now_us)
+    bench.settle()
+    bench.pass_time(2 * TERMS.lease_us - SECOND_US)
+    assert not newcomer.of(Ended)
+    bench.pass_time(2 * SECOND_US)
+    (ended,) = newcomer.of(Ended)
+    assert ended.refusal.code is RefusalCode.IN_USE
+
+
 def test_a_second_hello_replaces_a_holder_whose_connection_is_gone(bench: Bench) -> None:
     host = bench.connected()
     bench.kill(host)
@@ -150,6 +162,20 @@ def replace_live(bench: Bench, holder: Host) -> Host:
     silent = bench.host("silent")
     silent.peer = holder.peer
     return silent
+
+
+def test_a_name_that_somebody_keeps_for_two_leases_is_given_up(bench: Bench) -> None:
+    holder = bench.connected()
+    newcomer = bench.host()
+    newcomer.dialer.open(bench.now_us)
+    bench.pass_time(2 * TERMS.lease_us - SECOND_US)
+    assert not newcomer.dialer.ended
+    bench.pass_time(2 * SECOND_US)
+    assert [event.refusal.code for event in newcomer.of(Ended)] == [RefusalCode.IN_USE]
+    assert holder.dialer.established
+    newcomer.dialer.start_over(b"second incarnation"[:16], bench.now_us)
+    bench.pass_time(TERMS.lease_us)
+    assert not newcomer.dialer.ended, "it waits anew"
 
 
 def test_epochs_of_a_name_strictly_rise(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from protocol.effects import DIALLED
-from protocol.link import HCALL, PASTE
+from protocol.link import HCALL, PASTE, Link
 from protocol.socket import BATCH_LIMIT, NodeSocket, Unreachable, remove_stale_socket
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -26,11 +26,33 @@ def path() -> Iterator[Path]:
         yield Path(name) / "socket"
 
 
+class Sockets:
+    """Opens sockets at one address and closes them all."""
+
+    def __init__(self, path: Path) -> None:
+        self.endpoint = f"ipc://{path}"
+        self.context: Context = zmq.Context()
+        self.opened: list[NodeSocket] = []
+
+    def listen(self, link: Link = PASTE) -> NodeSocket:
+        self.opened.append(NodeSocket.listen(self.context, link, self.endpoint))
+        return self.opened[-1]
+
+    def dial(self, link: Link = PASTE) -> NodeSocket:
+        self.opened.append(NodeSocket.dial(self.context, link, self.endpoint))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        for socket in self.opened:
+            socket.close()
+        self.context.term()
+
+
 @pytest.fixture
-def context() -> Iterator[Context]:
-    context: Context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
+def sockets(path: Path) -> Iterator[Sockets]:
+    sockets = Sockets(path)
+    yield sockets
+    sockets.close()
 
 
 def until(reached: Callable[[], object], what: str) -> None:
@@ -49,23 +71,23 @@ def received(socket: NodeSocket) -> tuple[bytes, list[bytes]]:
 # Addresses.
 
 
-def test_the_file_of_a_killed_process_is_taken_over(context: Context, path: Path) -> None:
+def test_the_file_of_a_killed_process_is_taken_over(sockets: Sockets, path: Path) -> None:
     with unix.socket(unix.AF_UNIX) as abandoned:
         abandoned.bind(str(path))
         abandoned.listen()
     assert path.exists()
-    listener = NodeSocket.listen(context, HCALL, f"ipc://{path}")
-    dialer = NodeSocket.dial(context, HCALL, f"ipc://{path}")
+    listener = sockets.listen(HCALL)
+    dialer = sockets.dial(HCALL)
     dialer.send(DIALLED, [b"hello"])
     assert received(listener)[1] == [b"hello"]
 
 
-def test_an_address_where_somebody_listens_is_in_use_and_stays_his(context: Context, path: Path) -> None:
-    first = NodeSocket.listen(context, HCALL, f"ipc://{path}")
+def test_an_address_where_somebody_listens_is_in_use_and_stays_his(sockets: Sockets) -> None:
+    first = sockets.listen(HCALL)
     with pytest.raises(zmq.ZMQError) as caught:
-        NodeSocket.listen(context, HCALL, f"ipc://{path}")
+        sockets.listen(HCALL)
     assert caught.value.errno == zmq.EADDRINUSE
-    dialer = NodeSocket.dial(context, HCALL, f"ipc://{path}")
+    dialer = sockets.dial(HCALL)
     dialer.send(DIALLED, [b"hello"])
     assert received(first)[1] == [b"hello"]
 
@@ -74,12 +96,10 @@ def test_an_address_whose_owner_is_too_busy_to_accept_is_in_use(path: Path) -> N
     with unix.socket(unix.AF_UNIX) as owner:
         owner.bind(str(path))
         owner.listen(0)
-        callers: list[unix.socket] = []
-        with pytest.raises(BlockingIOError):
-            while True:
-                callers.append(unix.socket(unix.AF_UNIX))
-                callers[-1].setblocking(False)
-                callers[-1].connect(str(path))
+        callers = [unix.socket(unix.AF_UNIX)]
+        while callers[-1].connect_ex(str(path)) == 0:
+            callers.append(unix.socket(unix.AF_UNIX))
+            callers[-1].setblocking(False)
         with pytest.raises(zmq.ZMQError) as caught:
             remove_stale_socket(f"ipc://{path}")
         for caller in callers:
@@ -88,10 +108,10 @@ def test_an_address_whose_owner_is_too_busy_to_accept_is_in_use(path: Path) -> N
     assert path.exists()
 
 
-def test_a_file_that_is_no_socket_is_never_removed(context: Context, path: Path) -> None:
+def test_a_file_that_is_no_socket_is_never_removed(sockets: Sockets, path: Path) -> None:
     path.write_text("somebody's letters")
     with pytest.raises(zmq.ZMQError) as caught:
-        NodeSocket.listen(context, HCALL, f"ipc://{path}")
+        sockets.listen(HCALL)
     assert caught.value.errno == zmq.EADDRINUSE
     assert path.read_text() == "somebody's letters"
 
@@ -101,7 +121,7 @@ def test_a_free_address_needs_nothing(path: Path) -> None:
     remove_stale_socket("tcp://127.0.0.1:1")
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://no-port", "tcp://127.0.0.1:99999", "carrier-pigeon://home"])
+@pytest.mark.parametrize("endpoint", ["tcp://no-port", "carrier-pigeon://home"])
 def test_an_address_that_is_none_leaves_no_socket_behind(endpoint: str) -> None:
     context: Context = zmq.Context()
     with pytest.raises(zmq.ZMQError):
@@ -115,8 +135,8 @@ def test_an_address_that_is_none_leaves_no_socket_behind(endpoint: str) -> None:
 
 
 @pytest.fixture
-def listener(context: Context, path: Path) -> NodeSocket:
-    return NodeSocket.listen(context, PASTE, f"ipc://{path}")
+def listener(sockets: Sockets) -> NodeSocket:
+    return sockets.listen()
 
 
 def peer_of(listener: NodeSocket, dialer: NodeSocket) -> bytes:
@@ -125,8 +145,8 @@ def peer_of(listener: NodeSocket, dialer: NodeSocket) -> bytes:
     return received(listener)[0]
 
 
-def test_every_connection_has_a_name_of_its_own(context: Context, path: Path, listener: NodeSocket) -> None:
-    dialers = [NodeSocket.dial(context, PASTE, f"ipc://{path}") for _ in range(3)]
+def test_every_connection_has_a_name_of_its_own(sockets: Sockets, listener: NodeSocket) -> None:
+    dialers = [sockets.dial() for _ in range(3)]
     assert len({peer_of(listener, dialer) for dialer in dialers}) == 3
 
 
@@ -136,8 +156,8 @@ def test_a_message_for_nobody_is_unreachable(listener: NodeSocket) -> None:
     assert not listener.has_waiting
 
 
-def test_a_connection_that_was_closed_becomes_unreachable(context: Context, path: Path, listener: NodeSocket) -> None:
-    dialer = NodeSocket.dial(context, PASTE, f"ipc://{path}")
+def test_a_connection_that_was_closed_becomes_unreachable(sockets: Sockets, listener: NodeSocket) -> None:
+    dialer = sockets.dial()
     peer = peer_of(listener, dialer)
     dialer.close()
 
@@ -151,9 +171,9 @@ def test_a_connection_that_was_closed_becomes_unreachable(context: Context, path
     until(gone, "the end of the connection")
 
 
-def test_a_batch_ends_so_that_other_sockets_get_their_turn(context: Context, path: Path) -> None:
-    listener = NodeSocket.listen(context, HCALL, f"ipc://{path}")
-    dialer = NodeSocket.dial(context, HCALL, f"ipc://{path}")
+def test_a_batch_ends_so_that_other_sockets_get_their_turn(sockets: Sockets) -> None:
+    listener = sockets.listen(HCALL)
+    dialer = sockets.dial(HCALL)
     for number in range(2 * BATCH_LIMIT):
         dialer.send(DIALLED, [b"%d" % number])
     taken: list[list[bytes]] = []
@@ -166,9 +186,9 @@ def test_a_batch_ends_so_that_other_sockets_get_their_turn(context: Context, pat
 
 
 def test_a_peer_that_never_reads_fills_a_bounded_queue_and_what_falls_out_is_counted(
-    context: Context, path: Path, listener: NodeSocket
+    sockets: Sockets, listener: NodeSocket
 ) -> None:
-    slow, other = (NodeSocket.dial(context, PASTE, f"ipc://{path}") for _ in range(2))
+    slow, other = (sockets.dial() for _ in range(2))
     slow_peer, other_peer = peer_of(listener, slow), peer_of(listener, other)
     sent = 40
     for number in range(sent):
@@ -195,12 +215,17 @@ def test_a_peer_that_never_reads_fills_a_bounded_queue_and_what_falls_out_is_cou
     )
 
 
-def test_what_waits_for_a_peer_that_dies_is_given_up(context: Context, path: Path, listener: NodeSocket) -> None:
-    slow = NodeSocket.dial(context, PASTE, f"ipc://{path}")
+def test_what_waits_for_a_peer_that_dies_is_given_up(sockets: Sockets, listener: NodeSocket) -> None:
+    slow = sockets.dial()
     peer = peer_of(listener, slow)
     for _ in range(20):
         listener.send(peer, [TARGET])
     assert listener.has_waiting
     slow.close()
-    until(lambda: peer in listener.flush(), "the end of the connection")
-    assert not listener.has_waiting
+
+    def turn() -> bool:
+        assert list(listener.receive()) == []
+        listener.flush()
+        return not listener.has_waiting
+
+    until(turn, "the end of the queue")

@@ -18,6 +18,7 @@ from hypervisor.core import HypervisorCore
 from lpar.client.core import ClientCore
 from lpar.client.links import link_of
 from lpar.client.process import Lpar
+from lpar.client.runner import Trace
 from lpar.client.steps import Procedure
 from lpar.client.tasks import Task
 from lpar.core import LparCore
@@ -293,6 +294,8 @@ class System:
 
 class ClientHost:
     """A client process: runs the procedures of the client library on the simulated system."""
+
+    on_message: Trace | None = None
 
     def __init__(self, system: System, lpar: str) -> None:
         self.system = system

@@ -43,7 +43,7 @@ def settle_and_compare(system: System) -> None:
     system.weather = Weather()
     system.pass_time(SETTLE_US)
     ledger = {window.window_id: window.unit for window in system.hypervisor.ledger.windows.values()}
-    kernels = {}
+    kernels: dict[int, str] = {}
     for lpar in system.settings.lpar:
         for pool in system.kernel(lpar.name).kernel.driver.pools.values():
             active = [window for window in pool.newest_first() if window.is_active]

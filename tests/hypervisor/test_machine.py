@@ -1,0 +1,322 @@
+"""Any order of opens, closes, core moves, deaths and kill -9, against a model that counts tokens in plain lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from protocol.codes import CreditType, HcallCode
+from protocol.console_messages import ConfigurationApplied, ConsoleFailure, WindowRow
+from protocol.hcall_messages import HDeallocateVasWindow, WindowAllocated
+from tests.hypervisor.cluster import Cluster, Kill, settings
+from tests.hypervisor.ends import modify
+from tests.hypervisor.test_recovery import lasting
+
+SECOND_US = 1_000_000
+PATIENT_MS = 200_000
+LPARS = st.sampled_from(["lp1", "lp2", "lp3"])
+UNITS = st.sampled_from(["nx0", "nx1"])
+TYPES = st.sampled_from(list(CreditType))
+NUMBERS = st.integers(0, 1 << 16)
+CORES = 8
+QOS_TOTAL = 6
+
+
+class Books:
+    """What the partitions should have: a token in a list for every core, hundredth and credit. Shares no code."""
+
+    def __init__(self) -> None:
+        self.cores = {"lp1": ["core"] * 2, "lp2": ["core"] * 2, "lp3": []}
+        self.hundredths = {"lp1": [], "lp2": [], "lp3": ["hundredth"] * 80}
+        self.qos: dict[str, list[str]] = {"lp1": [], "lp2": [], "lp3": []}
+        self.live: dict[str, dict[int, tuple[WindowAllocated, CreditType, str]]] = {"lp1": {}, "lp2": {}, "lp3": {}}
+        self.dead: set[int] = set()
+        self.returned: list[WindowAllocated] = []
+
+    def credits(self, lpar: str, credit_type: CreditType) -> list[str]:
+        """The pool: three credits for a core, three for a hundred hundredths, less one for each QoS credit."""
+        if credit_type is CreditType.QOS:
+            return self.qos[lpar]
+        whole = ["credit" for _ in self.cores[lpar] for _ in range(3)]
+        parts = ["credit" for third in range(len(self.hundredths[lpar]) * 3) if third % 100 == 99]
+        return (whole + parts)[len(self.qos[lpar]) :]
+
+    def spare_hundredths(self) -> int:
+        taken = sum(100 for cores in self.cores.values() for _ in cores) + sum(map(len, self.hundredths.values()))
+        return CORES * 100 - taken
+
+    def spare_qos(self) -> int:
+        return QOS_TOTAL - sum(len(credits) for credits in self.qos.values())
+
+    def bury(self, lpar: str) -> None:
+        self.dead |= self.live[lpar].keys()
+        self.live[lpar] = {}
+
+
+class Machine(RuleBasedStateMachine):
+    """Three partitions, two units, one console; small pools, so that limits are met."""
+
+    @initialize(seed=NUMBERS)
+    def begin(self, seed: int) -> None:
+        self.cluster = Cluster(settings(credits_per_core=3, qos_credits=QOS_TOTAL), seed).start()
+        self.books = Books()
+        self.running = {"lp1", "lp2", "lp3"}
+
+    # Windows.
+
+    def table(self) -> list[WindowRow]:
+        return self.cluster.windows()
+
+    def pick(self, lpar: str, number: int) -> int | None:
+        windows = sorted(self.books.live[lpar])
+        return windows[number % len(windows)] if windows and lpar in self.running else None
+
+    def note(self, lpar: str, window_id: int, phase: str) -> None:
+        window, credit_type, _ = self.books.live[lpar][window_id]
+        self.books.live[lpar][window_id] = (window, credit_type, phase)
+
+    @rule(lpar=LPARS, credit_type=TYPES)
+    def allocate(self, lpar: str, credit_type: CreditType) -> None:
+        if lpar not in self.running:
+            return
+        in_use = sum((row.lpar, row.credit_type) == (lpar, credit_type) for row in self.table())
+        window = self.cluster.lpars[lpar].allocate(credit_type)
+        if in_use >= len(self.books.credits(lpar, credit_type)):
+            # A window that was being fenced may have become free meanwhile.
+            fenced = bool(self.books.dead)
+            assert window.code is HcallCode.H_RESOURCE or fenced, window
+        elif all(unit.running and not unit.mute for unit in self.cluster.units.values()):
+            assert window.code is HcallCode.H_SUCCESS, window
+        else:
+            assert window.code in (HcallCode.H_SUCCESS, HcallCode.H_CONSTRAINED), window
+        if window.code is HcallCode.H_SUCCESS:
+            known = {row.window_id for rows in self.books.live.values() for row, _, _ in rows.values()}
+            known |= self.books.dead | {gone.window_id for gone in self.books.returned}
+            assert window.window_id > max(known, default=0)
+            self.books.live[lpar][window.window_id] = (window, credit_type, "reserved")
+
+    @rule(lpar=LPARS, number=NUMBERS, process_id=st.integers(1, 3))
+    def bind(self, lpar: str, number: int, process_id: int) -> None:
+        window_id = self.pick(lpar, number)
+        if window_id is None:
+            return
+        phase = self.books.live[lpar][window_id][2]
+        code = self.cluster.lpars[lpar].status_of(modify(window_id, process_id))
+        if phase == "closing":
+            assert code is HcallCode.H_BUSY
+        elif code is HcallCode.H_SUCCESS:
+            self.note(lpar, window_id, "open")
+        elif code is not HcallCode.H_STATE:
+            assert code is HcallCode.H_LONG_BUSY_ORDER_10_MSEC
+            self.note(lpar, window_id, "binding")
+
+    @rule(lpar=LPARS, number=NUMBERS)
+    def give_back(self, lpar: str, number: int) -> None:
+        window_id = self.pick(lpar, number)
+        if window_id is None:
+            return
+        code = self.cluster.lpars[lpar].status_of(HDeallocateVasWindow(window_id=window_id))
+        if code is HcallCode.H_SUCCESS:
+            self.books.returned.append(self.books.live[lpar].pop(window_id)[0])
+        else:
+            assert code in (HcallCode.H_LONG_BUSY_ORDER_1_MSEC, HcallCode.H_LONG_BUSY_ORDER_10_MSEC), code
+            self.note(lpar, window_id, "closing")
+
+    @rule(lpar=LPARS, number=NUMBERS)
+    def touch_anothers_window(self, lpar: str, number: int) -> None:
+        others = [window_id for other, windows in self.books.live.items() if other != lpar for window_id in windows]
+        foreign = sorted({*others, *self.books.dead})
+        if foreign and lpar in self.running:
+            window_id = foreign[number % len(foreign)]
+            for body in (modify(window_id), HDeallocateVasWindow(window_id=window_id)):
+                assert self.cluster.lpars[lpar].status_of(body) is HcallCode.H_PARAMETER
+
+    @rule(unit=UNITS, number=NUMBERS, requests=st.integers(0, 1))
+    def requests_in_flight(self, unit: str, number: int, requests: int) -> None:
+        held = self.cluster.units[unit].contexts
+        if held:
+            window_id = sorted(held)[number % len(held)]
+            if requests and not held[window_id].closers:
+                held[window_id].in_flight = requests
+            elif not requests:
+                self.cluster.units[unit].complete(window_id)
+
+    # Configuration.
+
+    @rule(lpar=st.sampled_from(["lp1", "lp2"]), cores=st.integers(-3, 5))
+    def move_cores(self, lpar: str, cores: int) -> None:
+        reply = self.cluster.dlpar(lpar, cores, PATIENT_MS)
+        held = self.books.cores[lpar]
+        if len(held) + cores < 1 or cores * 100 > self.books.spare_hundredths():
+            assert isinstance(reply, ConsoleFailure), reply
+            return
+        assert isinstance(reply, ConfigurationApplied), reply
+        self.books.cores[lpar] = held[: len(held) + cores] + ["core"] * cores
+
+    @rule(hundredths=st.integers(0, 500))
+    def entitle(self, hundredths: int) -> None:
+        reply = self.cluster.entitle("lp3", hundredths, PATIENT_MS)
+        if hundredths < 5 or hundredths - len(self.books.hundredths["lp3"]) > self.books.spare_hundredths():
+            assert isinstance(reply, ConsoleFailure), reply
+            return
+        assert isinstance(reply, ConfigurationApplied), reply
+        self.books.hundredths["lp3"] = ["hundredth"] * hundredths
+
+    @rule(lpar=LPARS, credits=st.integers(-1, QOS_TOTAL + 1))
+    def set_qos(self, lpar: str, credits: int) -> None:
+        reply = self.cluster.qos(lpar, credits, PATIENT_MS)
+        if credits < 0 or credits - len(self.books.qos[lpar]) > self.books.spare_qos():
+            assert isinstance(reply, ConsoleFailure), reply
+            return
+        assert isinstance(reply, ConfigurationApplied), reply
+        self.books.qos[lpar] = ["credit"] * credits
+
+    # Deaths and returns.
+
+    @rule(lpar=LPARS)
+    def lpar_dies(self, lpar: str) -> None:
+        if lpar in self.running:
+            self.cluster.lpars[lpar].die()
+            self.running.discard(lpar)
+            self.books.bury(lpar)
+            self.cluster.advance(11 * SECOND_US)
+            if self.cluster.lpar_status(lpar).state != "not_activated":
+                self.cluster.advance(11 * SECOND_US)
+            assert self.cluster.lpar_status(lpar).state == "not_activated"
+
+    @rule(lpar=LPARS)
+    def lpar_starts(self, lpar: str) -> None:
+        if lpar not in self.running:
+            self.cluster.lpars[lpar].start()
+            self.running.add(lpar)
+
+    @rule(lpar=LPARS)
+    def lpar_restarts_at_once(self, lpar: str) -> None:
+        partition = self.cluster.lpars[lpar]
+        if lpar in self.running:
+            partition.die()
+            self.books.bury(lpar)
+            partition.start()
+            self.cluster.wait(lambda: partition.dialer.established)
+            self.cluster.pump()
+
+    @rule(unit=UNITS)
+    def unit_dies(self, unit: str) -> None:
+        self.cluster.units[unit].die()
+        self.cluster.units[unit].contexts = {}
+
+    @rule(unit=UNITS)
+    def unit_returns(self, unit: str) -> None:
+        if not self.cluster.units[unit].running:
+            self.cluster.units[unit].start()
+            self.cluster.wait(
+                lambda: self.cluster.unit_status(unit).state == "running" or self.cluster.units[unit].mute
+            )
+
+    @rule(unit=UNITS, mute=st.booleans())
+    def unit_falls_silent(self, unit: str, mute: bool) -> None:
+        self.cluster.units[unit].mute = mute
+        self.cluster.units[unit].speak()
+
+    @rule(duration_us=st.sampled_from([1_000, 60_000, 700_000, 4 * SECOND_US, 31 * SECOND_US]))
+    def time_passes(self, duration_us: int) -> None:
+        self.cluster.advance(duration_us)
+
+    # kill -9.
+
+    @rule(turns=st.integers(1, 4), committed=st.booleans())
+    def kill_soon(self, turns: int, committed: bool) -> None:
+        self.cluster.kill = Kill(turns, committed)
+
+    @rule()
+    def kill_now(self) -> None:
+        self.cluster.kill = None
+        before, rows = lasting(self.cluster.status()), self.table()
+        self.cluster.restart()
+        after = lasting(self.cluster.status())
+        assert after == before
+        assert [row.model_copy(update={"status": 0}) for row in self.table()] == [
+            row.model_copy(update={"status": 0}) for row in rows
+        ]
+
+    # What must always hold.
+
+    @invariant()
+    def credits_in_use_are_windows_in_the_table(self) -> None:
+        if not hasattr(self, "cluster"):
+            return
+        rows = self.table()
+        counted = Counter((row.lpar, row.credit_type) for row in rows)
+        for lpar in self.cluster.status().lpars:
+            for pool in lpar.pools:
+                assert pool.in_use == counted[lpar.name, pool.credit_type]
+                assert pool.target == len(self.books.credits(lpar.name, pool.credit_type))
+        ids = {row.window_id for row in rows}
+        live = {window_id for windows in self.books.live.values() for window_id in windows}
+        assert live <= ids <= live | self.books.dead
+        self.books.dead &= ids
+
+    @invariant()
+    def no_returned_window_takes_a_paste(self) -> None:
+        if hasattr(self, "cluster"):
+            for unit in self.cluster.units.values():
+                assert not any(unit.takes_paste(window) for window in self.books.returned)
+
+    def calm(self) -> None:
+        """Faults stop: everybody is there, every request completes."""
+        self.cluster.kill = None
+        for unit in self.cluster.units.values():
+            unit.mute = False
+            unit.speak()
+            if not unit.running:
+                unit.start()
+            for window_id in list(unit.contexts):
+                unit.complete(window_id)
+        self.cluster.advance(45 * SECOND_US)
+        for unit in self.cluster.units.values():
+            for window_id in list(unit.contexts):
+                unit.complete(window_id)
+        self.cluster.advance(SECOND_US)
+
+    @precondition(lambda self: hasattr(self, "cluster"))
+    @rule()
+    def things_settle(self) -> None:
+        self.calm()
+        rows = self.table()
+        assert {row.state for row in rows} <= {"reserved", "open", "quiesced"}
+        for unit in self.cluster.units.values():
+            opened = {row.window_id: row.process_id for row in rows if (row.unit, row.state) == (unit.name, "open")}
+            assert {window_id: held.process_id for window_id, held in unit.contexts.items()} == opened
+        assert not self.books.dead & {row.window_id for row in rows}
+        phases = {row.window_id: row.state for row in rows}
+        for windows in self.books.live.values():
+            for window_id, (window, _, phase) in windows.items():
+                expected = {"binding": "open", "closing": "quiesced"}.get(phase, phase)
+                assert phases[window_id] == expected
+                pasted = [unit for unit in self.cluster.units.values() if unit.takes_paste(window)]
+                assert len(pasted) == (expected == "open")
+
+    def teardown(self) -> None:
+        """Everything given back, or its holder dead: nothing is left anywhere."""
+        if not hasattr(self, "cluster"):
+            return
+        self.calm()
+        for lpar in ("lp1", "lp2"):
+            for window_id in list(self.books.live[lpar]):
+                if lpar in self.running:
+                    assert self.cluster.lpars[lpar].deallocate(window_id) is HcallCode.H_SUCCESS
+        self.cluster.lpars["lp3"].die()
+        self.cluster.advance(12 * SECOND_US)
+        assert self.table() == []
+        assert all(unit.contexts == {} for unit in self.cluster.units.values())
+        assert all(pool.in_use == 0 for lpar in self.cluster.status().lpars for pool in lpar.pools)
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = hypothesis_settings(
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
