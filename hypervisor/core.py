@@ -86,7 +86,7 @@ class HypervisorCore:
                 if session is not None and session.epoch == change.epoch:
                     session.callee.under_way.add(change.number)
         self.units.start(now_us)
-        self._to_settle = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected
+        self._to_settle = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected.keys()
         self._recovered_us = now_us + self.units.fence_us
         self._fence_orphans(now_us)
         self.effects.note(
@@ -120,6 +120,8 @@ class HypervisorCore:
         self._unit_events(self.fabric.tick(now_us), now_us)
         self._console_events(self.hmc.tick(now_us), now_us)
         self.units.tick(now_us)
+        for unit in [unit for unit in self.unit_journal.expected if self.units.is_settled(unit)]:
+            self.unit_journal.give_up(unit)
         if self._to_settle and now_us >= self._recovered_us and self.recovering:
             self.effects.note("error", "units_not_settled", units=sorted(self._to_settle))
             self._to_settle.clear()

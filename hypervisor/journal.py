@@ -87,10 +87,22 @@ class ConsoleJournal(SessionJournal):
 class EpochJournal(SessionJournal):
     """Keeps epochs alone: after a restart an NX unit gets a new session and is reconciled.
 
-    `expected`: the units that had a session when the earlier process ended; they are likely to come back.
+    `expected`: the units that had a session when the earlier process ended and have none yet.
     """
 
-    expected: frozenset[str] = frozenset()
+    def __init__(self, link: Link, effects: Effects) -> None:
+        super().__init__(link, effects)
+        self.expected: dict[str, Session] = {}
+
+    def session_opened(self, session: Session) -> None:
+        super().session_opened(session)
+        self.expected.pop(session.name, None)
+
+    def give_up(self, unit: str) -> None:
+        """The unit did not come back in time: the next process need not wait for it."""
+        session = self.expected.pop(unit)
+        session.alive = False
+        self._put(session)
 
     def answered(self, session: Session, number: int, answer: Message) -> None:
         """The unit repeats what it said when it has a new session."""
@@ -100,10 +112,7 @@ class EpochJournal(SessionJournal):
 
     def restore(self, rows: list[Row]) -> tuple[list[Session], dict[str, int]]:
         sessions, epochs = super().restore(rows)
-        self.expected = frozenset(session.name for session in sessions)
-        for session in sessions:
-            session.alive = False
-            self._put(session)
+        self.expected = {session.name: session for session in sessions}
         return [], epochs
 
 

@@ -30,7 +30,9 @@ from protocol.link import LINKS
 from protocol.message import Message
 from protocol.system import SystemSettings
 from protocol.wire import decode, encode
-from tests.hypervisor.ends import End, FakeConsole, FakeLpar, FakeUnit
+from tests.hypervisor.end import End, FakeConsole
+from tests.hypervisor.fake_lpar import FakeLpar
+from tests.hypervisor.fake_unit import FakeUnit
 from tests.hypervisor.table_store import TableStore
 
 PUMP_LIMIT = 2_000
@@ -246,3 +248,11 @@ def told(reply: Message | None, kind: type[Told]) -> Told:
     """The reply, which must be of this kind."""
     assert isinstance(reply, kind), reply
     return reply
+
+
+def lasting(status: SystemStatus) -> SystemStatus:
+    """The status without what belongs to the process: its pid, the telemetry count, connections that come back."""
+    lpars = tuple(lpar.model_copy(update={"state": ""}) for lpar in status.lpars)
+    units = tuple(unit.model_copy(update={"state": "", "pid": 0, "endpoints": {}}) for unit in status.units)
+    gone = {"pid": 0, "telemetry_sequence": 0, "recovering": False, "lpars": lpars, "units": units}
+    return status.model_copy(update=gone)

@@ -138,6 +138,12 @@ def test_otherwise_the_unit_with_the_fewest_windows_is_taken_ties_by_number(clus
     assert [unit_of(cluster, "lp1") for _ in range(4)] == ["nx0", "nx1", "nx0", "nx1"]
 
 
+def test_ties_go_by_the_chips_number_not_by_the_order_of_the_system_file() -> None:
+    chips = [{"number": 1, "unit": "nx1", "cores": 4}, {"number": 0, "unit": "nx0", "cores": 4}]
+    cluster = Cluster(settings(chip=chips)).start()
+    assert [unit_of(cluster, "lp1") for _ in range(2)] == ["nx0", "nx1"]
+
+
 def test_the_windows_of_all_partitions_count_for_the_choice(cluster: Cluster) -> None:
     for _ in range(3):
         unit_of(cluster, "lp2", chip=0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from protocol.codes import CreditType, WindowStatus
-from protocol.console_messages import PoolStatus, QueryWindows, Windows
+from protocol.console_messages import ChangeProcessors, ConfigurationApplied, PoolStatus, QueryWindows, Windows
 from protocol.hcall_messages import HDeallocateVasWindow
 from tests.hypervisor.cluster import Cluster, settings, told
+
+SECOND_US = 1_000_000
 
 
 def page(cluster: Cluster, lpar: str | None = None, above: int = 0) -> Windows:
@@ -76,3 +78,37 @@ def test_a_long_window_table_comes_in_pages() -> None:
 def test_a_hold_of_an_unknown_partition_is_refused(cluster: Cluster) -> None:
     cluster.hold("lp9", hold=True)
     assert cluster.console.answers[max(cluster.console.answers)].type == "console_failure"
+
+
+# Sessions of consoles.
+
+
+def test_a_later_console_of_the_same_name_gets_no_answer_of_an_earlier_one(cluster: Cluster) -> None:
+    cluster.hold("lp1", hold=True)
+    other = cluster.new_console("other")
+    other.send(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=20_000))
+    cluster.pump()
+    other.die()
+    cluster.advance(8 * SECOND_US)
+    cluster.restart()
+    cluster.hold("lp2", hold=True)
+    other.start()
+    number = other.send(ChangeProcessors(lpar="lp2", cores=+1, wait_ms=60_000))
+    cluster.advance(30 * SECOND_US)
+    assert number not in other.answers
+    cluster.hold("lp2", hold=False)
+    cluster.pump()
+    assert told(other.answers[number], ConfigurationApplied).lpar == "lp2"
+
+
+def test_the_epochs_of_consoles_never_fall(cluster: Cluster) -> None:
+    epochs = []
+    for turn in range(3):
+        console = cluster.new_console(f"visitor-{turn}")
+        cluster.wait(lambda console=console: console.dialer.established)  # type: ignore[misc]
+        epochs.append(console.epoch)
+        console.dialer.say_bye()
+        cluster.pump()
+        console.die()
+        cluster.restart()
+    assert epochs == sorted(set(epochs))

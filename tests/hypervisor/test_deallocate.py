@@ -9,7 +9,7 @@ from protocol.fabric_messages import CloseContext, ProgramContext
 from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow
 from protocol.message import Message
 from tests.hypervisor.cluster import Cluster
-from tests.hypervisor.ends import modify
+from tests.hypervisor.fake_lpar import modify
 
 
 def deallocate(window_id: int) -> HDeallocateVasWindow:

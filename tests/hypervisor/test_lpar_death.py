@@ -8,7 +8,7 @@ from protocol.codes import HcallCode, WindowStatus
 from protocol.fabric_messages import CloseContext
 from protocol.hcall_messages import HDeallocateVasWindow
 from tests.hypervisor.cluster import Cluster
-from tests.hypervisor.ends import FakeLpar, modify
+from tests.hypervisor.fake_lpar import FakeLpar, modify
 
 SECOND_US = 1_000_000
 LEASE_US = 10_100_000

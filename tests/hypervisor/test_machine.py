@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from protocol.codes import CreditType, HcallCode
 from protocol.console_messages import ConfigurationApplied, ConsoleFailure, WindowRow
-from protocol.hcall_messages import HDeallocateVasWindow, WindowAllocated
-from tests.hypervisor.cluster import Cluster, Kill, settings
-from tests.hypervisor.ends import modify
-from tests.hypervisor.test_recovery import lasting
+from protocol.hcall_messages import HDeallocateVasWindow
+from tests.hypervisor.books import QOS_TOTAL, Books
+from tests.hypervisor.cluster import Cluster, Kill, lasting, settings
+from tests.hypervisor.fake_lpar import modify
 
 SECOND_US = 1_000_000
 PATIENT_MS = 200_000
@@ -22,39 +22,6 @@ LPARS = st.sampled_from(["lp1", "lp2", "lp3"])
 UNITS = st.sampled_from(["nx0", "nx1"])
 TYPES = st.sampled_from(list(CreditType))
 NUMBERS = st.integers(0, 1 << 16)
-CORES = 8
-QOS_TOTAL = 6
-
-
-class Books:
-    """What the partitions should have: a token in a list for every core, hundredth and credit. Shares no code."""
-
-    def __init__(self) -> None:
-        self.cores = {"lp1": ["core"] * 2, "lp2": ["core"] * 2, "lp3": []}
-        self.hundredths = {"lp1": [], "lp2": [], "lp3": ["hundredth"] * 80}
-        self.qos: dict[str, list[str]] = {"lp1": [], "lp2": [], "lp3": []}
-        self.live: dict[str, dict[int, tuple[WindowAllocated, CreditType, str]]] = {"lp1": {}, "lp2": {}, "lp3": {}}
-        self.dead: set[int] = set()
-        self.returned: list[WindowAllocated] = []
-
-    def credits(self, lpar: str, credit_type: CreditType) -> list[str]:
-        """The pool: three credits for a core, three for a hundred hundredths, less one for each QoS credit."""
-        if credit_type is CreditType.QOS:
-            return self.qos[lpar]
-        whole = ["credit" for _ in self.cores[lpar] for _ in range(3)]
-        parts = ["credit" for third in range(len(self.hundredths[lpar]) * 3) if third % 100 == 99]
-        return (whole + parts)[len(self.qos[lpar]) :]
-
-    def spare_hundredths(self) -> int:
-        taken = sum(100 for cores in self.cores.values() for _ in cores) + sum(map(len, self.hundredths.values()))
-        return CORES * 100 - taken
-
-    def spare_qos(self) -> int:
-        return QOS_TOTAL - sum(len(credits) for credits in self.qos.values())
-
-    def bury(self, lpar: str) -> None:
-        self.dead |= self.live[lpar].keys()
-        self.live[lpar] = {}
 
 
 class Machine(RuleBasedStateMachine):
@@ -98,6 +65,8 @@ class Machine(RuleBasedStateMachine):
             known |= self.books.dead | {gone.window_id for gone in self.books.returned}
             assert window.window_id > max(known, default=0)
             self.books.live[lpar][window.window_id] = (window, credit_type, "reserved")
+            in_use = sum((row.lpar, row.credit_type) == (lpar, credit_type) for row in self.table())
+            assert in_use <= len(self.books.credits(lpar, credit_type))
 
     @rule(lpar=LPARS, number=NUMBERS, process_id=st.integers(1, 3))
     def bind(self, lpar: str, number: int, process_id: int) -> None:

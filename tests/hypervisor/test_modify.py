@@ -8,7 +8,7 @@ from protocol.codes import MODIFY_FLAGS, HcallCode, WindowStatus
 from protocol.fabric_messages import ProgramContext
 from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow, HModifyVasWindow
 from tests.hypervisor.cluster import Cluster, told
-from tests.hypervisor.ends import modify
+from tests.hypervisor.fake_lpar import modify
 
 
 def test_modify_makes_the_context_that_pastes_need(cluster: Cluster) -> None:

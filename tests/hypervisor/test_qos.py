@@ -6,7 +6,7 @@ from protocol.codes import CreditType, HcallCode
 from protocol.console_messages import ConfigurationApplied, ConsoleFailure, SetQosCredits
 from protocol.hcall_messages import ConfigurationChange, Reconfigured
 from tests.hypervisor.cluster import Cluster, settings, told
-from tests.hypervisor.ends import FakeLpar, refuse
+from tests.hypervisor.fake_lpar import FakeLpar, refuse
 
 QOS = CreditType.QOS
 
@@ -89,6 +89,15 @@ def test_a_late_acceptance_gets_what_others_have_left(cluster: Cluster) -> None:
     cluster.qos("lp2", 60)
     report(cluster.lpars["lp1"], 1)
     assert cluster.pool("lp1", QOS)[0] == 68
+
+
+def test_a_late_acceptance_keeps_what_the_partition_has(cluster: Cluster) -> None:
+    cluster.qos("lp1", 50)
+    promise(cluster, 100, wait_ms=1_000)
+    cluster.advance(2_000_000)
+    cluster.qos("lp2", 60)
+    report(cluster.lpars["lp1"], 2)
+    assert (cluster.pool("lp1", QOS)[0], cluster.status().qos_free) == (68, 0)
 
 
 def test_a_late_acceptance_counts_after_a_restart(cluster: Cluster) -> None:

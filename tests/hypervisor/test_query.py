@@ -17,7 +17,7 @@ from protocol.hcall_messages import (
     WindowState,
 )
 from tests.hypervisor.cluster import Cluster, settings, told
-from tests.hypervisor.ends import modify
+from tests.hypervisor.fake_lpar import modify
 
 
 def state(cluster: Cluster, window_id: int, lpar: str = "lp1") -> WindowState:

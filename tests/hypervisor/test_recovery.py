@@ -5,20 +5,12 @@ from __future__ import annotations
 import pytest
 
 from protocol.codes import CreditType, HcallCode
-from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetQosCredits, SystemStatus
+from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetQosCredits
 from protocol.hcall_messages import HAllocateVasWindow, HcallStatus, HDeallocateVasWindow, WindowAllocated
-from tests.hypervisor.cluster import Cluster, Kill, settings, told
+from tests.hypervisor.cluster import Cluster, Kill, lasting, told
 
 SECOND_US = 1_000_000
 OPEN = HAllocateVasWindow(window_type=1, credits=1, domain=((1 << 64) - 1, 0, 0, 0, 0, 0))
-
-
-def lasting(status: SystemStatus) -> SystemStatus:
-    """The status without what belongs to the process: its pid, the telemetry count, connections that come back."""
-    lpars = tuple(lpar.model_copy(update={"state": ""}) for lpar in status.lpars)
-    units = tuple(unit.model_copy(update={"state": "", "pid": 0, "endpoints": {}}) for unit in status.units)
-    gone = {"pid": 0, "telemetry_sequence": 0, "recovering": False, "lpars": lpars, "units": units}
-    return status.model_copy(update=gone)
 
 
 def furnish(cluster: Cluster) -> None:
@@ -124,6 +116,23 @@ def test_a_unit_without_windows_that_was_here_is_waited_for_too(cluster: Cluster
     window = cluster.lpars["lp2"].allocate(chip=1)
     assert window.paste_address is not None
     assert window.paste_address.unit == "nx1"
+
+
+def test_a_unit_that_was_here_is_waited_for_however_often_the_hypervisor_restarts(cluster: Cluster) -> None:
+    for _ in range(3):
+        cluster.restart()
+        assert cluster.status().recovering
+    assert cluster.lpars["lp1"].allocate().code is HcallCode.H_SUCCESS
+
+
+def test_a_unit_that_has_been_waited_for_once_is_not_waited_for_again(cluster: Cluster) -> None:
+    cluster.units["nx0"].die()
+    cluster.restart()
+    assert cluster.lpars["lp1"].allocate(chip=1).code is HcallCode.H_SUCCESS
+    cluster.restart()
+    restarted_us = cluster.now_us
+    assert cluster.lpars["lp1"].allocate(chip=1).code is HcallCode.H_SUCCESS
+    assert cluster.now_us - restarted_us < 5 * SECOND_US
 
 
 def test_a_unit_that_had_said_bye_is_not_waited_for(cluster: Cluster) -> None:
@@ -260,71 +269,3 @@ def test_an_operation_whose_console_has_gone_is_finished_all_the_same(cluster: C
     cluster.hold("lp1", hold=False)
     cluster.pump()
     assert cluster.lpar_status("lp1").acknowledged == 1
-
-
-def test_a_later_console_of_the_same_name_gets_no_answer_of_an_earlier_one(cluster: Cluster) -> None:
-    cluster.hold("lp1", hold=True)
-    other = cluster.new_console("other")
-    other.send(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=20_000))
-    cluster.pump()
-    other.die()
-    cluster.advance(8 * SECOND_US)
-    cluster.restart()
-    cluster.hold("lp2", hold=True)
-    other.start()
-    number = other.send(ChangeProcessors(lpar="lp2", cores=+1, wait_ms=60_000))
-    cluster.advance(30 * SECOND_US)
-    assert number not in other.answers
-    cluster.hold("lp2", hold=False)
-    cluster.pump()
-    assert told(other.answers[number], ConfigurationApplied).lpar == "lp2"
-
-
-def test_the_epochs_of_consoles_never_fall(cluster: Cluster) -> None:
-    epochs = []
-    for turn in range(3):
-        console = cluster.new_console(f"visitor-{turn}")
-        cluster.wait(lambda console=console: console.dialer.established)  # type: ignore[misc]
-        epochs.append(console.epoch)
-        console.dialer.say_bye()
-        cluster.pump()
-        console.die()
-        cluster.restart()
-    assert epochs == sorted(set(epochs))
-
-
-# The system file may have changed meanwhile.
-
-
-def test_the_windows_of_a_unit_that_is_no_longer_there_can_be_given_back(cluster: Cluster) -> None:
-    lp1 = cluster.lpars["lp1"]
-    window = lp1.open_window(chip=1)
-    cluster.units["nx1"].die()
-    cluster.system = settings(
-        chip=[{"number": 0, "unit": "nx0", "cores": 8}],
-        lpar=[{"name": "lp1", "cores": 2}, {"name": "lp2", "cores": 2}],
-    )
-    cluster.restart()
-    cluster.advance(3 * SECOND_US)
-    assert [row.window_id for row in cluster.windows()] == [window.window_id]
-    assert lp1.deallocate(window.window_id) is HcallCode.H_SUCCESS
-    assert cluster.windows() == []
-
-
-def test_a_partition_that_is_no_longer_there_loses_its_windows_changes_and_session(cluster: Cluster) -> None:
-    lp3 = cluster.lpars["lp3"]
-    window = lp3.open_window()
-    lp3.follows = False
-    for credits in (1, 2):
-        cluster.console.send(SetQosCredits(lpar="lp3", credits=credits, wait_ms=2_000))
-    cluster.pump()
-    before = cluster.system
-    cluster.system = settings(lpar=[{"name": "lp1", "cores": 2}])
-    cluster.restart()
-    cluster.advance(60 * SECOND_US)
-    assert not any(unit.takes_paste(window) for unit in cluster.units.values())
-    assert (cluster.windows(), [lpar.name for lpar in cluster.status().lpars]) == ([], ["lp1"])
-    cluster.system = before
-    cluster.restart()
-    cluster.advance(SECOND_US)
-    assert cluster.lpar_status("lp3").state == "not_activated"

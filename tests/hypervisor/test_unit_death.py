@@ -6,7 +6,8 @@ from protocol.codes import HcallCode
 from protocol.fabric_messages import CloseContext, ContextDraining, ListContexts, ProgramContext
 from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow
 from tests.hypervisor.cluster import Cluster, told
-from tests.hypervisor.ends import FakeUnit, Held, modify
+from tests.hypervisor.fake_lpar import modify
+from tests.hypervisor.fake_unit import FakeUnit, Held
 
 SECOND_US = 1_000_000
 FENCE_US = 30_100_000
@@ -132,6 +133,21 @@ def test_a_modify_that_waits_for_a_returning_unit_is_answered_once(cluster: Clus
     cluster.advance(2 * SECOND_US)
     assert told(lp1.answers[number], HcallStatus).code in (HcallCode.H_SUCCESS, HcallCode.H_LONG_BUSY_ORDER_10_MSEC)
     assert nx0.takes_paste(window)
+
+
+def test_a_binding_that_is_on_its_way_to_a_returning_unit_is_closed_before_the_credit_is_free(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    window = lp1.allocate()
+    nx0.die()
+    nx0.mute = True
+    nx0.start()
+    cluster.wait(lambda: bool(nx0.asked) and nx0.dialer.established)
+    lp1.status_of(modify(window.window_id))
+    assert lp1.status_of(HDeallocateVasWindow(window_id=window.window_id)) is HcallCode.H_LONG_BUSY_ORDER_10_MSEC
+    nx0.mute = False
+    nx0.speak()
+    cluster.pump()
+    assert (nx0.contexts, cluster.windows()[0].state) == ({}, "quiesced")
 
 
 def test_nothing_is_placed_at_a_unit_that_is_gone(cluster: Cluster) -> None:

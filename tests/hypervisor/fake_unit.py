@@ -1,0 +1,168 @@
+"""A fake NX unit: its contexts are a dict, and it can be silent, full, draining, cut off or forgetful."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from protocol.clock import MILLISECOND_US, earliest
+from protocol.fabric_messages import (
+    CloseContext,
+    ContextClosed,
+    ContextDraining,
+    ContextProgrammed,
+    Contexts,
+    ContextSummary,
+    ListContexts,
+    ProgramContext,
+    UnitReady,
+)
+from protocol.hcall_messages import (
+    WindowAllocated,
+)
+from protocol.link import FABRIC
+from protocol.message import Reply, Request
+from protocol.refusals import RefusalCode
+from protocol.session import Called, Established, Event
+from protocol.session_messages import Refused
+from protocol.wire import Envelope
+from tests.hypervisor.end import End
+
+if TYPE_CHECKING:
+    from tests.hypervisor.cluster import Cluster
+
+
+@dataclass(slots=True)
+class Held:
+    """A context of a fake unit; `in_flight` requests keep it from closing."""
+
+    token: bytes
+    process_id: int
+    in_flight: int = 0
+    closers: list[int] = field(default_factory=list)
+
+
+class FakeUnit(End):
+    """An NX unit whose contexts are a dict. `mute`: it beats but answers no request of the hypervisor.
+
+    `page`: contexts in one answer; `endless`: it always says that there are more.
+    """
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        super().__init__(cluster, FABRIC, "nxunit", name, cluster.system.times.fence_ms, by_beats=True)
+        self.contexts: dict[int, Held] = {}
+        self.limit = 1000
+        self.page = 4096
+        self.endless = False
+        self.mute = False
+        self.asked: list[Request] = []
+        self._unanswered: list[Called] = []
+        self._anchor_us: int | None = None
+
+    def start(self) -> None:
+        """A new process knows no contexts."""
+        super().start()
+        self.contexts, self._unanswered, self._anchor_us = {}, [], None
+
+    def takes_paste(self, window: WindowAllocated) -> bool:
+        """Whether a paste at the window's address would be accepted."""
+        address = window.paste_address
+        assert address is not None
+        held = self.contexts.get(address.window_id)
+        return self.running and held is not None and held.token == address.token and not held.closers
+
+    def session_ended(self, refusal: Refused) -> None:
+        if refusal.code is RefusalCode.SESSION_DEAD:
+            self._unanswered = []
+            self.dialer.start_over(self.cluster.entropy(16), self.cluster.now_us)
+
+    def handle(self, event: Event) -> None:
+        super().handle(event)
+        if isinstance(event, Established):
+            self.send(UnitReady(window_limit=self.limit, fifo_depth=8, request_limit_bytes=1 << 20))
+        elif isinstance(event, Called):
+            self.asked.append(event.body)
+            self._unanswered.append(event)
+            self.speak()
+
+    def speak(self) -> None:
+        """Answer what waits, unless the unit is mute."""
+        while self._unanswered and not self.mute:
+            self._answer(self._unanswered.pop(0))
+
+    def _answer(self, call: Called) -> None:
+        match call.body:
+            case ListContexts(above=above):
+                known = [
+                    ContextSummary(window_id=window_id, token=held.token, process_id=held.process_id)
+                    for window_id, held in sorted(self.contexts.items())
+                    if window_id > above
+                ]
+                more = self.endless or len(known) > self.page
+                self._reply(call.number, Contexts(contexts=tuple(known[: self.page]), more=more))
+            case ProgramContext() as wanted:
+                accepted = self._program(wanted)
+                self._reply(call.number, ContextProgrammed(window_id=wanted.window_id, accepted=accepted))
+            case CloseContext(window_id=window_id):
+                self._close(window_id, call.number)
+
+    def _program(self, wanted: ProgramContext) -> bool:
+        held = self.contexts.get(wanted.window_id)
+        if held is None:
+            if len(self.contexts) >= self.limit:
+                return False
+            self.contexts[wanted.window_id] = Held(wanted.token, wanted.process_id)
+            return True
+        if held.closers or (held.in_flight and held.process_id != wanted.process_id):
+            return False
+        held.token, held.process_id = wanted.token, wanted.process_id
+        return True
+
+    def _close(self, window_id: int, number: int) -> None:
+        held = self.contexts.get(window_id)
+        if held is None:
+            self._reply(number, ContextClosed(window_id=window_id, bytes_processed=0))
+            return
+        held.closers.append(number)
+        if held.in_flight:
+            notice = ContextDraining(window_id=window_id, in_flight=held.in_flight)
+            self.dialer.send(self.dialer.session, notice)
+        else:
+            self._gone(window_id)
+
+    def complete(self, window_id: int) -> None:
+        """The last request of the window is done."""
+        held = self.contexts[window_id]
+        held.in_flight = 0
+        if held.closers:
+            self._gone(window_id)
+
+    def _gone(self, window_id: int) -> None:
+        for number in self.contexts.pop(window_id).closers:
+            self._reply(number, ContextClosed(window_id=window_id, bytes_processed=0))
+
+    def _reply(self, number: int, reply: Reply) -> None:
+        self.dialer.answer(self.dialer.session, number, reply)
+
+    # The fence: certainly quiet when the latest echoed beat was sent `fence_ms` ago.
+
+    def receive(self, envelope: Envelope) -> None:
+        super().receive(envelope)
+        if self.dialer.lease_anchor_us is not None:
+            self._anchor_us = self.dialer.lease_anchor_us
+
+    @property
+    def _fence_us(self) -> int | None:
+        if not self.contexts or self._anchor_us is None:
+            return None
+        return self._anchor_us + self.cluster.system.times.fence_ms * MILLISECOND_US
+
+    def tick(self) -> None:
+        fence_us = self._fence_us
+        if fence_us is not None and self.cluster.now_us >= fence_us:
+            self.contexts, self._unanswered = {}, []
+            self.dialer.start_over(self.cluster.entropy(16), self.cluster.now_us)
+        super().tick()
+
+    def wake_us(self) -> int | None:
+        return earliest(super().wake_us(), self._fence_us)
