@@ -12,7 +12,7 @@ from deploy.cluster import ClusterError, ClusterFolder
 from deploy.processes import RUNTIME_OPTION, find_processes, stop_processes
 from hmc.connection import Console, ConsoleUnreachable
 from protocol.console_messages import LparStatus, SystemStatus, UnitStatus
-from protocol.system import SystemSettings, parse_system
+from protocol.system import SettingsError, SystemSettings, parse_system
 
 START_WAIT_S = 20.0
 STOP_GRACE_S = 5.0
@@ -26,20 +26,26 @@ def sample_system_path() -> Path:
     return Path(__file__).with_name("system.toml")
 
 
-def up(folder: ClusterFolder, system_path: Path, progress: Progress) -> SystemStatus:
+def up(folder: ClusterFolder, system_path: Path | None, progress: Progress) -> SystemStatus:
     """Start what is not running and wait until every part is.
 
-    Raises ClusterError with the log of the part that failed, or SettingsError.
+    Without a system file: the one that the folder's cluster or kept ledger belongs to, else the sample. Raises
+    ClusterError with the log of the part that failed, or SettingsError.
     """
     with folder.locked():
-        text = _read(system_path)
-        system = parse_system(text, str(system_path))
         if folder.exists and not find_processes(folder.runtime_folder()):
             folder.remove(keep_ledger=True)
+        belongs = folder.exists or folder.ledger_path.exists()
+        path = system_path or (folder.system_path if belongs else sample_system_path())
+        text = _read(path)
+        system = parse_system(text, str(path))
+        if belongs and folder.system() != system:
+            raise ClusterError(
+                f"{folder.path} belongs to another system: leave out -f to go on with it, or end it with "
+                f"`vasbus down --dir {folder.path}`"
+            )
         if not folder.exists:
             folder.create(text)
-        elif folder.system() != system:
-            raise ClusterError(f"a cluster of another system file runs in {folder.path}: `vasbus down` first")
         started = _start_missing(folder, system, progress)
         return _wait_until_running(folder, started, progress)
 
@@ -140,4 +146,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ClusterError(f"cannot read the system file {path}: {error}") from None
+        raise SettingsError(f"cannot read the system file {path}: {error}") from None

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from protocol.clock import MILLISECOND_US
 from protocol.codes import CREDIT_MAX
@@ -188,9 +189,18 @@ def parse_system(text: str, source: str) -> SystemSettings:
         complaint = most_telling(error.errors(include_url=False))
         key = ".".join(str(step) for step in complaint["loc"])
         where = _where(text, source, complaint["loc"])
-        came = "" if complaint["type"] in ("missing", "value_error") else f" (came: {complaint['input']!r:.60})"
-        expected = complaint["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{where}: {key or 'system'}: {expected}{came}") from None
+        raise SettingsError(f"{where}: {key or 'system'}: {_expectation(complaint)}") from None
+
+
+def _expectation(complaint: ErrorDetails) -> str:
+    """What was expected and what came."""
+    kind = complaint["type"]
+    expected = complaint["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        expected = "there is no such key; the sample system file has those that there are"
+    elif kind == "string_pattern_mismatch":
+        expected = "expected letters, digits and _ . : @ -, at most 63, beginning with a letter or digit"
+    return expected if kind in ("missing", "value_error") else f"{expected} (came: {complaint['input']!r:.60})"
 
 
 def _flat(tables: dict[str, object], text: str, source: str) -> dict[str, object]:

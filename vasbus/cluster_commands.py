@@ -11,7 +11,6 @@ import typer
 
 from deploy.cluster import ClusterError, ClusterFolder
 from deploy.launcher import down as stop_cluster
-from deploy.launcher import sample_system_path
 from deploy.launcher import up as start_cluster
 from protocol.codes import CreditType
 from protocol.console_messages import LparStatus
@@ -31,21 +30,21 @@ def register(app: typer.Typer) -> None:
 
 def up(
     system: Annotated[
-        Path | None, typer.Option("-f", "--file", help="The system file; without it the sample system.")
+        Path | None,
+        typer.Option("-f", "--file", help="The system file; else that of the folder, else the sample."),
     ] = None,
     folder: Dir = DEFAULT_DIR,
     as_json_: AsJson = False,
 ) -> None:
     """Start a cluster on this machine in the background. Safe to repeat: it starts what is missing."""
-    path = system or sample_system_path()
     with errors.status("starting") as spinner:
-        started = start_cluster(ClusterFolder(folder), path, lambda text: spinner.update(text))
+        started = start_cluster(ClusterFolder(folder), system, lambda text: spinner.update(text))
     if as_json_:
         status(folder, "", True)
         return
     out.print(
         f"{started.system}: hypervisor, {len(started.units)} NX units and {len(started.lpars)} partitions are running "
-        f"(state in {folder})",
+        f"(state in {folder.absolute()})",
         highlight=False,
     )
 

@@ -28,7 +28,7 @@ def dlpar(
 ) -> None:
     """Add or remove dedicated cores; returns when the partition has reconfigured."""
     with console(folder, hmc) as connection:
-        _report(connection.change_processors(name, cores, wait), as_json=as_json)
+        _report(connection.change_processors(name, cores, wait), "default", as_json=as_json)
 
 
 @app.command()
@@ -42,7 +42,7 @@ def entitlement(
 ) -> None:
     """Set the entitled capacity of a shared-processor partition."""
     with console(folder, hmc) as connection:
-        _report(connection.set_entitlement(name, hundredths, wait), as_json=as_json)
+        _report(connection.set_entitlement(name, hundredths, wait), "default", as_json=as_json)
 
 
 @app.command()
@@ -56,7 +56,7 @@ def qos(
 ) -> None:
     """Set a partition's QoS credits; the partition's kernel is told first and may refuse."""
     with console(folder, hmc) as connection:
-        _report(connection.set_qos_credits(name, credits, wait), as_json=as_json)
+        _report(connection.set_qos_credits(name, credits, wait), "QoS", as_json=as_json)
 
 
 @app.command()
@@ -76,12 +76,13 @@ def hold(
         out.print(f"{name}: changes are {'held back' if held else 'let through'}")
 
 
-def _report(applied: ConfigurationApplied, *, as_json: bool) -> None:
+def _report(applied: ConfigurationApplied, kind: str, *, as_json: bool) -> None:
     if as_json:
         print_json(applied.model_dump(mode="json", exclude={"type"}))
         return
     out.print(
-        f"{applied.lpar}: credits {applied.total_before} -> {applied.total_after} (generation {applied.generation})",
+        f"{applied.lpar}: {kind} credits {applied.total_before} -> {applied.total_after} "
+        f"(generation {applied.generation})",
         highlight=False,
     )
     if not applied.running:

@@ -57,5 +57,5 @@ def _partition(folder: Path, hmc: str, name: str) -> Lpar:
         raise ClusterError(f"the system has no partition {name!r}; it has {', '.join(lpars)}")
     endpoint = lpars[name].endpoints.get(LOCAL_NETWORK)
     if endpoint is None:
-        raise ClusterError(f"{name} is {lpars[name].state}: start it first")
+        raise ClusterError(f"{name} is {lpars[name].state}: `vasbus up` starts what is missing")
     return Lpar(endpoint)

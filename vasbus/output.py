@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from rich.console import Console as Terminal
 from rich.table import Table
 
-out = Terminal(soft_wrap=True)
+WIDE_COLUMNS = 200
+"""Of output that is no terminal: nothing is cut there."""
+
+out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE_COLUMNS)
 errors = Terminal(stderr=True, soft_wrap=True)
 
 

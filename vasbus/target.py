@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deploy.cluster import ClusterFolder
-from hmc.connection import Console
+from hmc.connection import Console, ConsoleUnreachable
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the local cluster.", envvar="VASBUS_DIR")]
 Hmc = Annotated[str, typer.Option("--hmc", help="hmc endpoint of another cluster.", envvar="VASBUS_HMC")]
@@ -22,5 +23,24 @@ def hmc_endpoint(folder: Path, hmc: str) -> str:
 
 
 def console(folder: Path, hmc: str) -> Console:
-    """A console at the chosen cluster."""
-    return Console(hmc_endpoint(folder, hmc))
+    """A console at the chosen cluster. Raises ConsoleUnreachable at once where nobody can be there."""
+    endpoint = hmc_endpoint(folder, hmc)
+    _check_endpoint(endpoint)
+    return Console(endpoint)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """Say at once what waiting would not mend. Raises ConsoleUnreachable."""
+    kind, separator, place = endpoint.partition("://")
+    if kind not in ("ipc", "tcp") or not separator:
+        raise ConsoleUnreachable(f"{endpoint!r} is no endpoint: expected ipc:///path/of/a/socket or tcp://host:port")
+    if kind != "ipc":
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(place)
+        except FileNotFoundError:
+            raise ConsoleUnreachable(f"{endpoint}: there is no such socket: is the hypervisor running there?") from None
+        except ConnectionRefusedError:
+            advice = "`vasbus up` starts what is missing"
+            raise ConsoleUnreachable(f"{endpoint}: the hypervisor there is gone: {advice}") from None

@@ -74,16 +74,31 @@ def map_window(window: WindowState, timeout_us: int) -> Procedure[Mapping]:
 def run_on_window(window: WindowState, request: Request, timeout_us: int) -> Procedure[Csb]:
     """One request from paste to CSB, mapping the window first if need be.
 
-    A refused paste is tried again until the deadline. Raises PasteRefused, TimeoutError, BusError, KernelFailure,
-    MessageRefused.
+    A refused paste is tried again until the deadline, and so is the mapping of a window that has lost its credit.
+    Raises PasteRefused, TimeoutError, BusError, KernelFailure, MessageRefused.
     """
     deadline_us = (yield from now()) + timeout_us
     yield Acquire(window.mutex, deadline_us)
     try:
-        mapping = yield from map_window(window, timeout_us)
+        mapping = yield from _map_in_time(window, timeout_us, deadline_us)
         return (yield from paste_and_wait(mapping, request, timeout_us, deadline_us))
     finally:
         window.mutex.release()
+
+
+def _map_in_time(window: WindowState, timeout_us: int, deadline_us: int) -> Procedure[Mapping]:
+    """Map the window's page, again while it is closed for lack of credit. Raises PasteRefused at the deadline."""
+    wait_us = RETRY_FIRST_US
+    while True:
+        try:
+            return (yield from map_window(window, timeout_us))
+        except KernelFailure as failure:
+            if failure.reason is not KernelReason.INACTIVE:
+                raise
+            if (yield from now()) + wait_us >= deadline_us:
+                raise PasteRefused(FaultOutcome.PASTE_FAILED) from failure
+        yield from pause(wait_us)
+        wait_us = min(2 * wait_us, RETRY_CLOSED_MOST_US)
 
 
 def paste_and_wait(

@@ -121,3 +121,9 @@ def test_lzo_that_is_not_installed_is_named_at_once(lpar: Lpar, monkeypatch: pyt
     with pytest.raises(CodecMissing):
         NxGzip(lpar, fallback="lzo")
     NxGzip(lpar)
+
+
+@pytest.mark.parametrize("mode", ["auto", "nx", "mix", "software"])
+def test_nothing_at_all_comes_back_in_every_mode(lpar: Lpar, mode: str) -> None:
+    nx = NxGzip(lpar, mode=mode, fallback="lzo")
+    assert nx.decompress(nx.compress(b"")) == b""

@@ -57,6 +57,14 @@ def test_a_suspended_window_is_waited_for_until_its_credit_comes_back(world: Wor
     assert 8 < faults < 25
 
 
+def test_a_window_suspended_before_it_was_mapped_is_waited_for_likewise(world: World, window: Window) -> None:
+    world.kernel.suspend()
+    with pytest.raises(PasteRefused):
+        window.run(REQUEST, timeout=0.1)
+    world.later(200_000, world.kernel.resume)
+    assert window.run(REQUEST, timeout=1.0).code is CompletionCode.OK
+
+
 def test_a_request_lost_by_its_unit_is_pasted_again(world: World, window: Window) -> None:
     window.map()
     world.nx0.swallow_next = world.nx1.swallow_next = 0

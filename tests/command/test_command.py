@@ -121,7 +121,23 @@ def test_a_command_without_a_cluster_says_so(tmp_path: Path) -> None:
 
 def test_an_endpoint_where_nobody_listens_is_unreachable(shell: Shell) -> None:
     text = shell.run("status", "--hmc", f"ipc://{shell.folder}/none", expect=ExitCode.UNREACHABLE)
-    assert "no answer within" in text
+    assert "there is no such socket" in text
+    assert "tcp://host:port" in shell.run("status", "--hmc", "nonsense", expect=ExitCode.UNREACHABLE)
+
+
+def test_a_kept_ledger_goes_on_with_its_own_system(tmp_path: Path) -> None:
+    (tmp_path / "system.toml").write_text(SYSTEM)
+    shell = Shell(tmp_path)
+    try:
+        shell.run("up", "-f", "system.toml")
+        shell.run("hmc", "dlpar", "lp1", "--cores", "-1")
+        shell.run("down", "--keep-ledger")
+        lpars = shell.json("up")["lpars"]
+        assert lpars["lp1"]["cores"] == 1
+        (tmp_path / "other.toml").write_text(SYSTEM.replace('"test"', '"other"'))
+        assert "belongs to another system" in shell.run("up", "-f", "other.toml", expect=ExitCode.FAILED)
+    finally:
+        shell.run("down")
 
 
 def test_a_wrong_system_file_is_refused_with_line_and_key(tmp_path: Path) -> None:

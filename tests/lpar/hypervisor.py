@@ -73,6 +73,7 @@ class FakeHypervisor:
     user_mode: int = 0x01
     enforces: bool = False
     generation: int = 0
+    told_generation: int | None = None
     windows: dict[int, CreditType] = field(default_factory=dict)
     made: list[Request] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
@@ -129,7 +130,8 @@ class FakeHypervisor:
         body = event.body
         if isinstance(body, QueryConfiguration):
             self.asked.append(body)
-            answer: Reply = Configuration(generation=self.generation, change=self.pending)
+            told = self.generation if self.told_generation is None else self.told_generation
+            answer: Reply = Configuration(generation=told, change=self.pending)
             self.listener.answer(event.session, event.number, answer)
             return
         if isinstance(body, Reconfigured):

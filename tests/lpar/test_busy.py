@@ -86,6 +86,7 @@ def test_a_silent_allocate_ends_at_the_deadline_and_a_late_window_is_given_back(
     assert not partition.hypervisor.windows
     assert partition.credits() == (1, 0)
     assert partition.pool().progress == 0
+    assert not any(isinstance(call, HModifyVasWindow) for call in partition.hypervisor.made)
 
 
 def test_a_late_busy_after_the_deadline_is_not_repeated() -> None:

@@ -110,6 +110,20 @@ def test_suspend_waits_for_opens_under_way_which_undo_themselves() -> None:
     assert partition.credits() == (3, 1)
 
 
+def test_suspend_goes_on_to_the_next_type_only_without_opens_in_progress() -> None:
+    partition = booted(1, qos=1)
+    partition.open_windows(1)
+    client = partition.process()
+    partition.hypervisor.returns(HModifyVasWindow, Silence.HOLD)
+    partition.call(client, TxWinOpen(descriptor=partition.device(client), vas_id=0, flags=1))
+    suspend(partition)
+    partition.advance(100)
+    assert partition.with_status("active") == [1]
+    partition.hypervisor.release()
+    partition.advance(11)
+    assert partition.with_status("migrate_close") == [1]
+
+
 def test_an_open_waiting_for_the_mutex_sees_the_migration() -> None:
     partition = booted(3)
     partition.open_windows(1)

@@ -67,6 +67,14 @@ def test_without_user_mode_copy_paste_there_is_no_device() -> None:
     partition.fails(partition.process(), OpenDevice(), KernelReason.NO_DEVICE)
 
 
+def test_a_failing_query_of_one_type_takes_the_device_away_altogether() -> None:
+    partition = fresh()
+    partition.hypervisor.fails_at(HQueryVasCapabilities, 2, HcallCode.H_PARAMETER)
+    partition.settle()
+    assert partition.credits(CreditType.QOS) == (2, 0)
+    partition.fails(partition.process(), OpenDevice(), KernelReason.NO_DEVICE)
+
+
 def test_a_short_silence_of_the_hypervisor_costs_no_window() -> None:
     partition = booted(2)
     (window,) = partition.open_windows(1)
