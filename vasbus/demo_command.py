@@ -19,7 +19,7 @@ from protocol.message import LOCAL_NETWORK
 from vasbus.output import out
 from vasbus.target import Hmc
 from vasbus.tour.crew import Crew, TourFailure
-from vasbus.tour.inputs import find_inputs
+from vasbus.tour.inputs import DEFAULT_MEGABYTES, find_inputs
 from vasbus.tour.stage import Stage
 from vasbus.tour.steps import STEPS
 
@@ -33,11 +33,12 @@ def demo(
     folder: Annotated[
         Path | None, typer.Option("--input", help="Files to compress; by default Python's own sources.")
     ] = None,
+    megabytes: Annotated[int, typer.Option(min=1, help="Compress at least this much in all.")] = DEFAULT_MEGABYTES,
     hmc: Hmc = "",
 ) -> None:
     """The tour: credits, refusals, core removal, fallback, return. It checks itself: exit 1 if anything is off."""
     try:
-        inputs = find_inputs(folder)
+        inputs = find_inputs(folder, megabytes)
     except ValueError as error:
         raise ClusterError(str(error)) from None
     began = time.monotonic()

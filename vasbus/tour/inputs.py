@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MINIMUM_TOTAL_BYTES = 50_000_000
+DEFAULT_MEGABYTES = 50
+MEGABYTE = 1_000_000
 FILE_LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Files and how often to go through them so that at least MINIMUM_TOTAL_BYTES are compressed."""
+    """Files, and how often to go through them."""
 
     paths: tuple[Path, ...]
     sizes: tuple[int, ...]
@@ -34,15 +35,18 @@ class Inputs:
         return hands
 
 
-def find_inputs(folder: Path | None) -> Inputs:
-    """Every regular file below `folder`, or Python's sources. Raises ValueError where there is nothing to read."""
+def find_inputs(folder: Path | None, megabytes: int = DEFAULT_MEGABYTES) -> Inputs:
+    """Every regular file below `folder`, or Python's sources, as often as makes `megabytes` in all.
+
+    Raises ValueError where there is nothing to read.
+    """
     root = folder or Path(sysconfig.get_path("stdlib"))
     pattern = "*" if folder else "*.py"
     found = [(path, path.stat().st_size) for path in sorted(root.rglob(pattern)) if _usable(path)]
     total = sum(size for _, size in found)
     if not total:
         raise ValueError(f"no readable file with content in {root}")
-    return Inputs(_paths(found), tuple(size for _, size in found), -(-MINIMUM_TOTAL_BYTES // total))
+    return Inputs(_paths(found), tuple(size for _, size in found), -(-megabytes * MEGABYTE // total))
 
 
 def _usable(path: Path) -> bool:

@@ -43,8 +43,8 @@ def work_on_every_file(stage: Stage) -> None:
     clients = stage.crew.everybody()
     shares = stage.inputs.shares(len(clients))
     stage.say(
-        f"{len(clients)} processes, {len(stage.inputs.paths)} files, {stage.inputs.rounds} rounds of "
-        f"{stage.inputs.bytes_per_round / 1e6:.1f} MB"
+        f"{len(clients)} processes, {len(stage.inputs.paths)} files of {stage.inputs.bytes_per_round / 1e6:.1f} MB, "
+        f"{stage.inputs.rounds} times"
     )
     for client, share in zip(clients, shares, strict=True):
         client.tell(Compress(paths=share, rounds=stage.inputs.rounds))
