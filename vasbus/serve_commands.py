@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import lpar.serve
-import nxunit.serve
 import typer
 
 import hypervisor.serve
+import lpar.serve
+import nxunit.serve
 from deploy.cluster import ClusterError
 from protocol.codes import ExitCode
 from protocol.effects import Exit
