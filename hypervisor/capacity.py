@@ -34,6 +34,8 @@ def _check_qos(partition: Partition, credits: int, available: int) -> ConsoleFai
 
 
 def _check_cores(partition: Partition, delta: int, available: int) -> ConsoleFailure | None:
+    if not delta:
+        return failure("bad_amount", "0 cores change nothing", "ask for +1 or more, or -1 or less")
     if partition.cores + delta < 1:
         text = f"{partition.name} has {partition.cores} cores and keeps at least 1, came {delta:+d}"
         return failure("too_few_processors", text, "remove fewer")

@@ -89,12 +89,25 @@ class Configurations:
     def query(self, session: Session, query: QueryConfiguration) -> Configuration:
         """The first change that the kernel, which is at the generation it names, has to apply; if there is one."""
         generation = self.generation(session)
-        if self.ledger.partitions[session.name].held:
-            return Configuration(generation=generation)
+        partition = self.ledger.partitions[session.name]
+        if partition.held:
+            return Configuration(generation=generation, hundredths=partition.hundredths)
         change = self.expired.get((session.name, CreditType.DEFAULT))
         if change is None or change.generation <= query.generation:
             change = self._with_kernel(session.name)
-        return Configuration(generation=generation, change=None if change is None else change.notice())
+        notice = None if change is None else change.notice()
+        return Configuration(generation=generation, hundredths=partition.hundredths, change=notice)
+
+    def allocation_limit(self, partition: Partition, credit_type: CreditType) -> int:
+        """How many windows may be allocated: the target, or QoS credits that the kernel has just been promised.
+
+        The kernel hears of an increase first and reopens windows for it at once; the credits are held ready for that.
+        """
+        target = self.ledger.target(partition, credit_type)
+        change = self._with_kernel(partition.name)
+        if change is None or change.kind is not ConfigurationKind.QOS or credit_type is not CreditType.QOS:
+            return target
+        return max(target, change.amount)
 
     def reconfigured(self, session: Session, report: Reconfigured, now_us: int) -> None:
         """The kernel has applied a generation, or refused it."""
@@ -214,7 +227,7 @@ class Configurations:
         self._publish(change, "acknowledged" if report.accepted else "refused", now_us, error)
         if not report.accepted:
             text = f"the operating system of {change.lpar} refused: {error or 'no reason given'}"
-            outcome = "nothing was changed" if is_qos else "the change stands"
+            outcome = "the pool is as it was" if is_qos else "the change stands"
             self._finish(change, failure("os_refused", text, f"{outcome}; see the log of the partition"), now_us)
             return
         if is_qos:

@@ -59,7 +59,9 @@ class HypervisorCore:
         self.fabric = Listener(
             "fabric", unit_terms, self.effects, entropy, self._admit_unit, journal=self.journals["fabric"]
         )
-        self.hmc = Listener("hmc", console_terms, self.effects, entropy, journal=self.journals["hmc"])
+        self.hmc = Listener(
+            "hmc", console_terms, self.effects, entropy, self._admit_console, journal=self.journals["hmc"]
+        )
         self.hcalls = Hcalls(system, self.ledger, self.hcall, self.effects, entropy)
         self.units = Units(
             system, self.ledger, self.fabric, self.effects,
@@ -71,6 +73,7 @@ class HypervisorCore:
             self.ledger, self.units, self.hcalls, self.configurations, self.hcall, self.hmc, pid, telemetry or {}
         )
         self.configurations.finished = self.console.finished
+        self.hcalls.allocation_limit = self.configurations.allocation_limit
         self._to_settle: set[str] = set()
         self._recovered_us = 0
 
@@ -163,6 +166,11 @@ class HypervisorCore:
             return None
         expected = f"an NX unit: {', '.join(sorted(chip.unit for chip in self.system.chip))}"
         return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
+
+    def _admit_console(self, hello: Hello) -> Refused | None:
+        if hello.role == "hmc":
+            return None
+        return refuse(RefusalCode.UNKNOWN_NAME, "the role hmc", f"{hello.role} {hello.name!r}")
 
     def _generation(self, session: Session) -> int:
         return self.configurations.generation(session)

@@ -69,6 +69,7 @@ class Hcalls:
     effects: Effects
     entropy: Callable[[int], bytes]
     units: Units = field(init=False)
+    allocation_limit: Callable[[Partition, CreditType], int] = field(init=False)
     waiting: dict[int, list[Waiting]] = field(default_factory=dict)
 
     def handle(self, call: Called, now_us: int) -> None:
@@ -147,7 +148,7 @@ class Hcalls:
         if not 1 <= request.credits <= MAX_WINDOW_CREDITS:
             return WindowAllocated(code=HcallCode.H_P2)
         credit_type = CreditType(request.window_type)
-        if self.ledger.in_use(partition.name, credit_type) >= self.ledger.target(partition, credit_type):
+        if self.ledger.in_use(partition.name, credit_type) >= self.allocation_limit(partition, credit_type):
             return WindowAllocated(code=HcallCode.H_RESOURCE)
         home_chip = None if request.domain[0] == HYPERVISOR_CHOOSES else request.domain[0]
         unit = self.units.place(home_chip)

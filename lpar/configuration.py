@@ -77,6 +77,8 @@ class ConfigurationFollower:
     def _act(self, configuration: Configuration, now_us: int) -> None:
         change = configuration.change
         if change is None or change.generation <= self.generation:
+            if configuration.hundredths is not None:
+                self.drmgr.lparcfg.hundredths = configuration.hundredths
             self.generation = max(self.generation, configuration.generation)
             self.wanted = self.generation
             return

@@ -110,7 +110,9 @@ class LparCore:
         """A frozen snapshot of this boot's counts."""
         return self.kernel.statistics()
 
-    def _admit(self, _hello: Hello) -> Refused | None:
+    def _admit(self, hello: Hello) -> Refused | None:
+        if hello.role != "client":
+            return refuse(RefusalCode.UNKNOWN_NAME, "the role client", f"{hello.role} {hello.name!r}")
         if self.stop_due_us is None:
             return None
         return refuse(RefusalCode.DRAINING, "a partition that is up", "a new process during shutdown", 1000)

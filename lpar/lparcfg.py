@@ -13,7 +13,7 @@ LPARCFG_PATHS = ("/proc/powerpc/lparcfg", "/proc/ppc64/lparcfg")
 
 @dataclass(slots=True)
 class Lparcfg:
-    """What the file shows. `hundredths` is the entitled capacity of a shared partition."""
+    """What the file shows. `hundredths` is the entitled capacity of a shared partition, as the hypervisor tells it."""
 
     shared: bool
     hundredths: int

@@ -182,10 +182,11 @@ class QueryConfiguration(Request):
 
 
 class Configuration(Reply):
-    """The change that is waiting for this partition, if one is."""
+    """The change that is waiting for this partition, if one is, and its entitled capacity if it shares processors."""
 
     type: Literal["configuration"] = "configuration"
     generation: U64
+    hundredths: U32 | None = None
     change: ConfigurationChange | None = None
 
 

@@ -215,6 +215,9 @@ class Listener(SessionEnd):
         if holder is not None and (hello.epoch, hello.secret, hello.incarnation) == (
             holder.epoch, holder.secret, holder.incarnation,
         ):  # fmt: skip
+            if holder.peer == peer:
+                self.send(holder, self._welcome(holder, resumed=True))
+                return self._heard(holder, now_us)
             return [*self._attach(holder, peer, hello, now_us), Moved(holder, "resumed")]
         came = f"epoch {hello.epoch} of {hello.name!r}, which is not alive here"
         refusal = refuse(RefusalCode.SESSION_DEAD, "the epoch and secret of a live session", came)

@@ -147,7 +147,7 @@ class SystemSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [chip.unit for chip in self.chip] + [lpar.name for lpar in self.lpar]
-        _unique("name", names)
+        _unique("name", ["hypervisor", *names])
         _unique("chip number", [chip.number for chip in self.chip])
         numbers = {chip.number for chip in self.chip}
         for lpar in self.lpar:

@@ -7,6 +7,7 @@ import sys
 
 import typer
 import zmq
+from pydantic import ValidationError
 
 from deploy.cluster import ClusterError
 from hmc.connection import ConsoleRefused, ConsoleUnreachable
@@ -43,10 +44,20 @@ def main() -> None:
         fail(ExitCode.UNREACHABLE, str(error))
     except zmq.ZMQError as error:
         fail(ExitCode.ADDRESS_IN_USE if error.errno == zmq.EADDRINUSE else ExitCode.FAILED, f"socket: {error}")
+    except (ValidationError, UnicodeError) as error:
+        fail(ExitCode.USAGE, _first_complaint(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         fail(ExitCode.FAILED, str(error))
+
+
+def _first_complaint(error: ValidationError | UnicodeError) -> str:
+    """What of the command line does not fit into a message."""
+    if isinstance(error, UnicodeError):
+        return f"not text: {error}"
+    complaint = error.errors(include_url=False)[0]
+    return f"{complaint['loc'][-1]}: {complaint['msg']} (came: {complaint['input']!r:.60})"
 
 
 def fail(code: ExitCode, text: str) -> None:

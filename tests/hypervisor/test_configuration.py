@@ -201,7 +201,7 @@ def test_partitions_do_not_wait_for_each_other(cluster: Cluster) -> None:
 def test_a_partition_has_at_most_sixty_four_changes_waiting(cluster: Cluster) -> None:
     slow(cluster)
     consoles = [cluster.new_console(f"other-{number}") for number in range(2)]
-    numbers = [[c.send(ChangeProcessors(lpar="lp1", cores=0, wait_ms=5_000)) for _ in range(33)] for c in consoles]
+    numbers = [[c.send(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=5_000)) for _ in range(33)] for c in consoles]
     cluster.pump()
     failures = [c.answers[n] for c, ns in zip(consoles, numbers, strict=True) for n in ns if n in c.answers]
     assert [told(failure, ConsoleFailure).code for failure in failures] == ["queue_full"] * 2

@@ -17,7 +17,7 @@ def test_a_held_partition_does_not_learn_of_its_change(cluster: Cluster) -> None
     number = remove_core(cluster, wait_ms=60_000)
     cluster.advance(5 * SECOND_US)
     assert (lp1.applied, number in cluster.console.answers) == ([], False)
-    assert asked(lp1, 0) == Configuration(generation=0)
+    assert asked(lp1, 0) == Configuration(generation=0, hundredths=0)
     assert cluster.pool("lp1")[0] == 20
     cluster.hold("lp1", hold=False)
     cluster.pump()

@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
 
     # Configuration.
 
-    @rule(lpar=st.sampled_from(["lp1", "lp2"]), cores=st.integers(-3, 5))
+    @rule(lpar=st.sampled_from(["lp1", "lp2"]), cores=st.integers(-3, 5).filter(bool))
     def move_cores(self, lpar: str, cores: int) -> None:
         reply = self.cluster.dlpar(lpar, cores, PATIENT_MS)
         held = self.books.cores[lpar]

@@ -24,15 +24,16 @@ def report(partition: FakeLpar, generation: int, *, accepted: bool = True) -> No
     partition.cluster.pump()
 
 
-def test_the_partition_is_told_before_the_pool_changes(cluster: Cluster) -> None:
+def test_the_partition_is_told_before_the_pool_changes_and_its_credits_are_held_ready(cluster: Cluster) -> None:
     lp1 = cluster.lpars["lp1"]
     number = promise(cluster, 5)
     notice = told(lp1.notices[-1], ConfigurationChange)
     assert notice.amount == 5
     assert cluster.pool("lp1", QOS) == (0, 0)
-    assert lp1.allocate(QOS).code is HcallCode.H_RESOURCE
+    assert [lp1.allocate(QOS).code for _ in range(6)] == [HcallCode.H_SUCCESS] * 5 + [HcallCode.H_RESOURCE]
+    assert cluster.pool("lp1", QOS) == (0, 5)
     report(lp1, 1)
-    assert cluster.pool("lp1", QOS) == (5, 0)
+    assert cluster.pool("lp1", QOS) == (5, 5)
     applied = told(cluster.console.answers[number], ConfigurationApplied)
     assert (applied.total_before, applied.total_after) == (0, 5)
 
