@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-import zmq
-
 from hmc.requests import ConsoleRequests
 from protocol.console_messages import (
     ChangeProcessors,
@@ -30,11 +28,12 @@ from protocol.effects import Dial, Hangup, Send
 from protocol.link import CONSOLE
 from protocol.message import LOCAL_NETWORK, Reply, Request
 from protocol.session_messages import Refused
-from protocol.socket import NodeSocket
+from protocol.socket import Connections, NodeSocket
 from protocol.wire import Envelope, WireError, decode, encode
 
 ANSWER_WAIT_S = 10.0
 CHANGE_WAIT_S = 30.0
+BYE_WAIT_MS = 200
 GRACE_S = 2.0
 """How much longer than an operation's own wait the console listens for its answer."""
 
@@ -65,8 +64,7 @@ class Console:
         name = f"hmc-{os.urandom(8).hex()}"
         identity = Identity("hmc", name, os.urandom(16), network, os.getpid(), {})
         self._core = ConsoleRequests(endpoint, identity)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket: NodeSocket | None = None
+        self._connections = Connections(self)
         self._core.start(_now_us())
 
     def __enter__(self) -> Self:
@@ -82,11 +80,12 @@ class Console:
         if self._core.established and self._socket is not None:
             self._core.dialer.say_bye()
             self._transmit()
-            self._socket.zmq.poll(200)
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        self._context.term()
+            self._socket.zmq.poll(BYE_WAIT_MS)
+        self._connections.close()
+
+    @property
+    def _socket(self) -> NodeSocket | None:
+        return self._connections.sockets.get(CONSOLE.name)
 
     def begin(self, request: Request) -> int:
         """Send a request without waiting; `finish` fetches its answer."""
@@ -176,17 +175,14 @@ class Console:
     def _transmit(self) -> None:
         for transmission in self._core.effects.take().transmissions:
             match transmission:
-                case Dial(_, endpoint):
-                    if self._socket is not None:
-                        self._socket.close()
-                    self._socket = NodeSocket.dial(self._context, CONSOLE, endpoint)
+                case Dial(link, endpoint):
+                    self._connections.dial(link, CONSOLE, endpoint)
                 case Send(_, peer, envelope) if self._socket is not None:
                     if self.on_message is not None:
                         self.on_message("sent", envelope)
                     self._socket.send(peer, encode(envelope))
-                case Hangup() if self._socket is not None:
-                    self._socket.close()
-                    self._socket = None
+                case Hangup(link):
+                    self._connections.hang_up(link)
 
 
 def _now_us() -> int:

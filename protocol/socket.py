@@ -6,6 +6,9 @@ edge-triggered descriptor cannot hide a message.
 
 from __future__ import annotations
 
+import os
+import warnings
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -142,6 +145,50 @@ class NodeSocket:
             waiting.popleft()
             self.dropped += 1
         waiting.append(parts)
+
+
+class Connections:
+    """The dialled sockets of a client and the context that they share.
+
+    `owner` is what the program holds. When that is collected without having been closed, the sockets are closed all
+    the same and a ResourceWarning says so: a context that still has sockets would wait for them for ever.
+    """
+
+    def __init__(self, owner: object) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.sockets: dict[str, NodeSocket] = {}
+        name = type(owner).__name__
+        self._finalizer = weakref.finalize(owner, _abandon, name, os.getpid(), self.sockets, self.context)
+        self._finalizer.atexit = False
+
+    def dial(self, key: str, link: Link, endpoint: str) -> NodeSocket:
+        """Connect, in place of the connection of that key. Raises zmq.ZMQError for what is no endpoint."""
+        self.hang_up(key)
+        self.sockets[key] = NodeSocket.dial(self.context, link, endpoint)
+        return self.sockets[key]
+
+    def hang_up(self, key: str) -> None:
+        """Close the connection of that key, if there is one."""
+        socket = self.sockets.pop(key, None)
+        if socket is not None:
+            socket.close()
+
+    def close(self) -> None:
+        """Close everything. A second call does nothing."""
+        if self._finalizer.detach() is not None:
+            for key in list(self.sockets):
+                self.hang_up(key)
+            self.context.term()
+
+
+def _abandon(name: str, pid: int, sockets: dict[str, NodeSocket], context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """Close what a collected owner left open; in a forked child the sockets are the parent's."""
+    if os.getpid() != pid:
+        return
+    for socket in sockets.values():
+        socket.close()
+    context.term()
+    warnings.warn(f"a {name} was not closed", ResourceWarning, stacklevel=2)
 
 
 def remove_stale_socket(endpoint: str) -> None:

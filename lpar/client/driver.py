@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
 from protocol.clock import SECOND_US
 from protocol.effects import DIALLED, Dial, Hangup, Send
-from protocol.socket import NodeSocket
+from protocol.socket import Connections
 from protocol.wire import Envelope, WireError, decode, encode
 
 T = TypeVar("T")
@@ -58,10 +59,10 @@ class Driver:
         self._leaderless.set()
         self._followers: dict[int, tuple[Task[Any], threading.Event]] = {}
         self._closed = False
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._sockets: dict[str, NodeSocket] = {}
+        self._connections = Connections(self)
         self._poller = zmq.Poller()
         self._wake_read, self._wake_write = os.pipe()
+        self._close_pipe = weakref.finalize(self, _close_pipe, self._wake_read, self._wake_write)
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._poller.register(self._wake_read, zmq.POLLIN)
@@ -202,7 +203,7 @@ class Driver:
     def _drain(self) -> None:
         with suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        for key, socket in list(self._sockets.items()):
+        for key, socket in list(self._connections.sockets.items()):
             for _peer, frames in socket.receive():
                 try:
                     envelope = decode(frames, socket.vocabulary)
@@ -214,12 +215,12 @@ class Driver:
             socket.flush()
 
     def _transmit(self) -> None:
-        if self._context.closed:
+        if self._connections.context.closed:
             return
         while wishes := self.core.effects.take().transmissions:
             for wish in wishes:
                 if isinstance(wish, Send):
-                    socket = self._sockets.get(wish.link)
+                    socket = self._connections.sockets.get(wish.link)
                     if socket is not None:
                         self._trace("sent", wish.link, wish.envelope)
                         socket.send(wish.peer, encode(wish.envelope))
@@ -231,26 +232,25 @@ class Driver:
     def _dial(self, wish: Dial) -> None:
         self._hang_up(wish.link)
         try:
-            socket = NodeSocket.dial(self._context, link_of(wish.link), wish.endpoint)
+            socket = self._connections.dial(wish.link, link_of(wish.link), wish.endpoint)
         except zmq.ZMQError as error:
             failure = OSError(error.errno, f"cannot dial {wish.endpoint}: {error.strerror}")
             self.core.undialable(wish.link, failure, monotonic_us())
             return
-        self._sockets[wish.link] = socket
         self._poller.register(socket.zmq, zmq.POLLIN)
 
     def _hang_up(self, key: str) -> None:
-        socket = self._sockets.pop(key, None)
+        socket = self._connections.sockets.get(key)
         if socket is not None:
             self._poller.unregister(socket.zmq)
-            socket.close()
+            self._connections.hang_up(key)
 
     def _wait_ms(self) -> int:
-        if any(socket.readable for socket in self._sockets.values()):
+        if any(socket.readable for socket in self._connections.sockets.values()):
             return 0
         wake_us = self.core.wake_us()
         wait_ms = IDLE_WAIT_MS if wake_us is None else -(-(wake_us - monotonic_us()) // 1000)
-        if any(socket.has_waiting for socket in self._sockets.values()):
+        if any(socket.has_waiting for socket in self._connections.sockets.values()):
             wait_ms = min(wait_ms, CONGESTED_WAIT_MS)
         return max(0, min(wait_ms, IDLE_WAIT_MS))
 
@@ -265,11 +265,13 @@ class Driver:
             warnings.warn(f"on_message was dropped, it raised {error!r}", RuntimeWarning, stacklevel=2)
 
     def _release(self) -> None:
-        for key in list(self._sockets):
-            self._hang_up(key)
-        self._context.term()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._connections.close()
+        self._close_pipe()
+
+
+def _close_pipe(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _depart() -> Procedure[bool]:

@@ -324,3 +324,12 @@ def test_a_restarted_kernel_is_noticed_over_sockets(servers: Servers, lpar: Lpar
     lpar.reconnect()
     with lpar.open_window() as window:
         assert window.run(REQUEST).code is CompletionCode.OK
+
+
+def test_a_process_that_was_forgotten_is_closed_and_said(servers: Servers) -> None:
+    def forget() -> None:
+        Lpar(servers.endpoint, timeout=WAIT_S).open_window()
+
+    forget()
+    with pytest.warns(ResourceWarning, match="a Driver was not closed"):
+        gc.collect()

@@ -142,6 +142,18 @@ def test_windows_behind_a_restarted_unit_work_again(settings: SystemSettings) ->
 
 @pytest.mark.parametrize("seed", range(40))
 def test_bad_weather_and_deaths_leave_nothing_lost_and_nothing_doubled(settings: SystemSettings, seed: int) -> None:
+    weather_and_deaths(settings, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_storms_leave_nothing_lost_and_nothing_doubled(settings: SystemSettings) -> None:
+    for seed in range(1000, 2000):
+        weather_and_deaths(settings, seed)
+
+
+def weather_and_deaths(settings: SystemSettings, seed: int) -> None:
+    """A life in bad weather; afterwards everything tells the same story and nothing is left."""
     system = booted(settings, seed)
     random = Random(seed)
     system.weather = STORM
