@@ -327,9 +327,12 @@ def test_a_restarted_kernel_is_noticed_over_sockets(servers: Servers, lpar: Lpar
 
 
 def test_a_process_that_was_forgotten_is_closed_and_said(servers: Servers) -> None:
-    def forget() -> None:
+    def open_one() -> None:
         Lpar(servers.endpoint, timeout=WAIT_S).open_window()
 
-    forget()
-    with pytest.warns(ResourceWarning, match="a Driver was not closed"):
+    def forget() -> None:
+        open_one()
         gc.collect()
+
+    with pytest.warns(ResourceWarning, match="a Driver was not closed"):
+        forget()
