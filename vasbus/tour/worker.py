@@ -13,6 +13,7 @@ import select
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from lpar.client import KernelFailure, Lpar, NxGzip
@@ -80,8 +81,8 @@ class Worker:
     def note(self, direction: str, _connection: str, envelope: Envelope) -> None:
         """Remember messages that the tour may want to show."""
         if isinstance(envelope.body, SHOWN):
-            body = envelope.body.model_dump(mode="json", exclude={"type", "detail"}, exclude_defaults=True)
-            facts = " ".join(f"{key}={value}" for key, value in body.items())
+            body = envelope.body.model_dump(exclude={"type", "detail"}, exclude_defaults=True)
+            facts = " ".join(f"{key}={_word(value)}" for key, value in body.items())
             arrow = "client -> kernel " if direction == "sent" else "kernel -> client "
             self.seen.append(f"{arrow} {envelope.body.type} {facts}".rstrip())
 
@@ -149,6 +150,11 @@ def report(slot: Slot) -> WindowReport:
         faults=statistics.faults,
         remaps=statistics.remaps,
     )
+
+
+def _word(value: object) -> object:
+    """A code by its name."""
+    return value.name if isinstance(value, Enum) else value
 
 
 def order_waits() -> bool:
