@@ -141,8 +141,7 @@ class LparCore:
         """The hypervisor has ended the session and taken the windows back, so the partition restarts."""
         why = f"{refusal.code}: expected {refusal.expected}, came {refusal.came}"
         if refusal.code is not RefusalCode.SESSION_DEAD:
-            in_use = refusal.code is RefusalCode.IN_USE
-            self._exit(ExitCode.NAME_IN_USE if in_use else ExitCode.REFUSED, why)
+            self._exit(ExitCode.REFUSED, why)
             return
         if self.stop_due_us is not None:
             self._exit(ExitCode.OK, "stopped: the session was dead already")

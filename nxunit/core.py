@@ -204,8 +204,7 @@ class UnitCore:
     def _ended(self, refusal: Refused, now_us: int) -> None:
         if refusal.code is not RefusalCode.SESSION_DEAD:
             reason = f"{refusal.code}: expected {refusal.expected}, came {refusal.came}"
-            code = ExitCode.NAME_IN_USE if refusal.code is RefusalCode.IN_USE else ExitCode.REFUSED
-            self.effects.exit = Exit(code, f"the hypervisor refused this unit: {reason}")
+            self.effects.exit = Exit(ExitCode.REFUSED, f"the hypervisor refused this unit: {reason}")
             return
         self.effects.note("warning", "fabric_session_dead", contexts=len(self.contexts))
         self._start_over(now_us)

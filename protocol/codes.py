@@ -8,13 +8,33 @@ printed from here. Sources: arch/powerpc/include/asm/{hvcall,icswx,vas}.h of Lin
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from enum import Enum, IntEnum, IntFlag, StrEnum
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
+
+
+def _exactly(kind: type) -> Callable[[object], object]:
+    """A check that a message's field is what msgpack makes of the code, and nothing that merely equals it."""
+
+    def check(value: object) -> object:
+        if type(value) is not kind and not isinstance(value, Enum):
+            raise ValueError(f"expected {kind.__name__}")
+        return value
+
+    return check
 
 
 class ExplainedCode(IntEnum):
     """An integer code that carries its meaning, so that a table row is written once."""
 
     meaning: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(_exactly(int), handler(source))
 
     def __new__(cls, value: int, meaning: str = "") -> ExplainedCode:
         member = int.__new__(cls, value)
@@ -27,6 +47,10 @@ class ExplainedName(StrEnum):
     """A word from a closed list that carries its meaning."""
 
     meaning: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(_exactly(str), handler(source))
 
     def __new__(cls, value: str, meaning: str = "") -> ExplainedName:
         member = str.__new__(cls, value)
@@ -258,7 +282,6 @@ class ExitCode(ExplainedCode):
     USAGE = 2, "the command line is wrong"
     SETTINGS = 3, "the system file is wrong; file, line and key are printed"
     UNREACHABLE = 4, "nobody answered at that endpoint before the deadline"
-    NAME_IN_USE = 5, "another live process has this name"
     STORE = 6, "the ledger could not be read or written; what was not stored was not answered"
     ADDRESS_IN_USE = 7, "a socket could not be bound"
     REFUSED = 8, "the peer refused this process for good"

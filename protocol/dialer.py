@@ -38,6 +38,8 @@ class Dialer(SessionEnd):
     due, it leaves the connection and re-attaches on a new one. What is due: WELCOME, a beat's echo, an answer, or the
     probes that WELCOME promised (their absence shows a connection that ZeroMQ re-made under the session: the listener
     does not know the new one). Silence never ends the session here: only a refusal does, which comes out as `Ended`.
+    A name in use is asked for again and again: its holder may be a dead incarnation whose lease has not run out, and
+    a restart of the listener gives that one a full new lease.
     """
 
     def __init__(self, link: str, endpoint: str, identity: Identity, terms: Terms, effects: Effects) -> None:
@@ -51,7 +53,7 @@ class Dialer(SessionEnd):
         self.lease_anchor_us: int | None = None
         self._hello_due_us: int | None = None
         self._hello_said_us = 0
-        self._in_use_since_us: int | None = None
+        self._in_use = False
         self._silent_since_us = 0
         self._beat_due_us = 0
         self._beat_us = 0
@@ -76,7 +78,7 @@ class Dialer(SessionEnd):
         self.ended = False
         self.lease_anchor_us = None
         self._beats.clear()
-        self._in_use_since_us = None
+        self._in_use = False
         self._redial(now_us)
 
     def receive(self, envelope: Envelope, now_us: int) -> list[Event]:
@@ -179,7 +181,7 @@ class Dialer(SessionEnd):
         session = self.session
         if session.epoch not in (0, welcome.epoch):
             return []
-        self._in_use_since_us = None
+        self._in_use = False
         already = self.established
         resumed = bool(session.epoch)
         session.epoch, session.secret, session.peer = welcome.epoch, welcome.secret, DIALLED
@@ -200,8 +202,9 @@ class Dialer(SessionEnd):
             if self.established:
                 self._detached(now_us)
             return []
-        if not refusal.code.definite and not self._outlives_its_namesake(refusal, now_us):
+        if not refusal.code.definite:
             if not self.established:
+                self._say_once_that_the_name_is_in_use(refusal)
                 # The wait was asked for: silence counts from its end.
                 self._hello_due_us = now_us + (refusal.after_ms * MILLISECOND_US or HELLO_REPEAT_US)
                 self._silent_since_us = self._hello_due_us
@@ -214,13 +217,10 @@ class Dialer(SessionEnd):
         self._end()
         return [Ended(self.session, refusal)]
 
-    def _outlives_its_namesake(self, refusal: Refused, now_us: int) -> bool:
-        """Whether the name has been in use for longer than a dead holder could keep it."""
-        if refusal.code is not RefusalCode.IN_USE or self.established:
-            return False
-        if self._in_use_since_us is None:
-            self._in_use_since_us = now_us
-        return now_us - self._in_use_since_us >= 2 * self.terms.lease_us
+    def _say_once_that_the_name_is_in_use(self, refusal: Refused) -> None:
+        if refusal.code is RefusalCode.IN_USE and not self._in_use:
+            self._in_use = True
+            self.effects.note("warning", "name_in_use", name=self.identity.name, advice=refusal.advice)
 
     def _detached(self, now_us: int) -> None:
         """The listener does not know this connection (any more): HELLO, but not at the speed of its refusals."""

@@ -190,3 +190,19 @@ def test_texts_of_a_refusal_are_cut_so_that_it_always_fits_into_a_message() -> N
     refusal = refuse(RefusalCode.BODY, "e" * 10_000, "c" * 10_000)
     assert (len(refusal.expected), len(refusal.came)) == (500, 500)
     assert refusal.advice == RefusalCode.BODY.advice
+
+
+@pytest.mark.parametrize("value", ["1", True, 1.0, b"1", None])
+def test_a_code_is_a_whole_number_and_nothing_that_merely_equals_one(value: object) -> None:
+    body = {
+        "window_id": 1,
+        "lpar": "lp1",
+        "credit_type": value,
+        "window_credits": 1,
+        "process_id": 1,
+        "token": bytes(16),
+    }
+    head = {"v": 1, "type": "program_context", "epoch": 1, "number": 1, "acked": 1, "body": body}
+    error = refusal_of([msgpack.packb(head)], FABRIC.down)
+    assert error.refusal.code is RefusalCode.BODY
+    assert "credit_type" in error.refusal.expected
