@@ -49,8 +49,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     folder = tmp_path_factory.mktemp("shell")
     (folder / "system.toml").write_text(SYSTEM)
     shell = Shell(folder)
-    shell.run("up", "-f", "system.toml")
     try:
+        shell.run("up", "-f", "system.toml")
         yield shell
     finally:
         shell.run("down")

@@ -80,7 +80,11 @@ class Cluster:
         system_path = path / "test-system.toml"
         system_path.write_text(SYSTEM)
         cluster = cls(ClusterFolder(path / "cluster"), system_path)
-        cluster.up()
+        try:
+            cluster.up()
+        except BaseException:
+            cluster.down()
+            raise
         return cluster
 
     def up(self) -> SystemStatus:
