@@ -44,6 +44,8 @@ I64 = Annotated[int, _whole(-0x8000_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF)]
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,62}$")]
 """The name of a process, a partition, a unit or a network."""
+NAME_RULE = "letters, digits and _ . : @ -, at most 63, beginning with a letter or digit"
+"""What the pattern of a name says, for people."""
 Text = Annotated[str, Field(strict=True, max_length=65_536)]
 Endpoint = Annotated[str, Field(strict=True, pattern=r"^(tcp|ipc|inproc)://.{1,200}$")]
 Endpoints = Annotated[dict[Name, Endpoint], Field(max_length=8)]

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from protocol.clock import MILLISECOND_US
 from protocol.codes import CREDIT_MAX
-from protocol.message import LOCAL_NETWORK, Endpoint, Name
+from protocol.message import LOCAL_NETWORK, NAME_RULE, Endpoint, Name
 from protocol.session import Terms
 from protocol.wire import most_telling
 
@@ -199,7 +199,7 @@ def _expectation(complaint: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         expected = "there is no such key; the sample system file has those that there are"
     elif kind == "string_pattern_mismatch":
-        expected = "expected letters, digits and _ . : @ -, at most 63, beginning with a letter or digit"
+        expected = f"expected {NAME_RULE}"
     return expected if kind in ("missing", "value_error") else f"{expected} (came: {complaint['input']!r:.60})"
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from deploy.cluster import ClusterError
 from hmc.connection import ConsoleRefused, ConsoleUnreachable
 from protocol.codes import ExitCode
+from protocol.message import NAME_RULE
 from protocol.system import SettingsError
 from vasbus import cluster_commands, demo_command, hmc_commands, lpar_commands, serve_commands
 from vasbus.output import errors
@@ -57,7 +58,8 @@ def _first_complaint(error: ValidationError | UnicodeError) -> str:
     if isinstance(error, UnicodeError):
         return f"not text: {error}"
     complaint = error.errors(include_url=False)[0]
-    return f"{complaint['loc'][-1]}: {complaint['msg']} (came: {complaint['input']!r:.60})"
+    expected = f"expected {NAME_RULE}" if complaint["type"] == "string_pattern_mismatch" else complaint["msg"]
+    return f"{complaint['loc'][-1]}: {expected} (came: {complaint['input']!r:.60})"
 
 
 def fail(code: ExitCode, text: str) -> None:

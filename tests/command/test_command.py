@@ -96,6 +96,13 @@ def test_dlpar_moves_credits_and_refuses_what_the_system_lacks(shell: Shell) -> 
     assert shell.json("hmc", "dlpar", "lp1", "--cores", "+1")["total_after"] == 40
 
 
+def test_words_that_fit_no_message_are_refused_as_usage(shell: Shell) -> None:
+    assert "expected letters, digits" in shell.run("hmc", "dlpar", "", "--cores", "1", expect=ExitCode.USAGE)
+    assert "cores: " in shell.run("hmc", "dlpar", "lp1", "--cores", "99999999999", expect=ExitCode.USAGE)
+    assert "not text" in shell.run("lpar", "cat", "lp1", "/\udcff", expect=ExitCode.USAGE)
+    assert "0 cores change nothing" in shell.run("hmc", "dlpar", "lp1", "--cores", "0", expect=ExitCode.FAILED)
+
+
 def test_entitlement_and_qos_change_their_partitions(shell: Shell) -> None:
     assert shell.json("hmc", "entitlement", "lp3", "55")["total_after"] == 11
     assert shell.json("hmc", "entitlement", "lp3", "50")["total_after"] == 10

@@ -155,3 +155,11 @@ def test_refusals_of_a_connection_without_a_session_are_not_answered_at_their_ow
     assert len(bench.arrived(Hello)) == 1
     bench.pass_time(HELLO_REPEAT_US)
     assert host.dialer.established
+
+
+def test_a_hello_repeated_on_its_connection_resumes_the_session_once(bench: Bench) -> None:
+    first = welcome_of(raw(bench, b"c1", hello()))
+    again = hello(epoch=first.epoch, secret=first.secret)
+    for _ in range(3):
+        assert welcome_of(raw(bench, b"c2", again)).resumed
+    assert [event.step for event in bench.of(Moved)] == ["resumed"]

@@ -217,6 +217,8 @@ def inconsistent(lpar: str = "", chip: str = "", system: str = "", times: str = 
 def test_two_processes_of_one_name_are_refused() -> None:
     assert inconsistent('[[lpar]]\nname = "lp1"\ncores = 1') == "sys.toml: system: the name lp1 is used twice"
     assert inconsistent('[[lpar]]\nname = "nx0"\ncores = 1') == "sys.toml: system: the name nx0 is used twice"
+    taken = inconsistent('[[lpar]]\nname = "hypervisor"\ncores = 1')
+    assert taken == "sys.toml: system: the name hypervisor is used twice"
 
 
 def test_two_chips_of_one_number_are_refused() -> None:

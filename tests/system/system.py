@@ -129,8 +129,15 @@ class System:
                 del self.connections[peer]
 
     def console(self) -> ConsoleHost:
-        core = ConsoleRequests(self.addresses.hmc, self._identity("hmc", f"hmc-{next(self._pids)}", None))
-        return ConsoleHost(self, self._start(core.identity.name, core, {}))
+        identity = self._identity("hmc", f"hmc-{next(self._pids)}", None)
+        self.dialled(self.addresses.hmc, identity)
+        return ConsoleHost(self, self.hosts[identity.name])
+
+    def dialled(self, endpoint: str, identity: Identity) -> ConsoleRequests:
+        """Somebody who says HELLO as `identity` at an endpoint, on the console's link."""
+        core = ConsoleRequests(endpoint, identity)
+        self._start(identity.name, core, {})
+        return core
 
     def client(self, lpar: str, timeout: float = 20.0) -> Lpar:
         """A client process on a partition. Raises what Lpar raises."""

@@ -10,6 +10,8 @@ import pytest
 from lpar.client import ClientError, Lpar, NxGzip, Request, Window
 from protocol.codes import CompletionCode, CreditType, FunctionCode
 from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetEntitlement
+from protocol.dialer import Identity
+from protocol.refusals import RefusalCode
 from protocol.system import SystemSettings, parse_system
 from tests.processes.cluster import SYSTEM
 from tests.system.system import System, Weather
@@ -125,6 +127,27 @@ def test_a_hypervisor_killed_and_restarted_costs_nobody_a_window(settings: Syste
     settle_and_compare(system)
     assert set(system.contexts()) == before
     assert lpar.open_window().run(REQUEST).code is CompletionCode.OK
+
+
+def test_a_restarted_partition_shows_the_entitlement_it_was_given_meanwhile(settings: SystemSettings) -> None:
+    system = booted(settings, 7)
+    system.console().ask(SetEntitlement(lpar="lp3", hundredths=40, wait_ms=3_000))
+    system.kill("lp3")
+    system.pass_time(2_000_000)
+    system.start_lpar("lp3")
+    system.run_until(lambda: system.kernel("lp3").kernel.booted)
+    system.pass_time(1_000_000)
+    assert "partition_entitled_capacity=40\n" in system.client("lp3").read("/proc/powerpc/lparcfg")
+
+
+@pytest.mark.parametrize("role", ["lpar", "nxunit", "observer"])
+def test_only_clients_reach_a_kernel_and_only_consoles_the_console_link(settings: SystemSettings, role: str) -> None:
+    system = booted(settings, 8)
+    for number, endpoint in enumerate((system.addresses.hmc, system.addresses.device["lp1"])):
+        intruder = system.dialled(endpoint, Identity(role, f"intruder-{number}", bytes(16), "local", 1, {}))
+        system.pass_time(1_000_000)
+        assert intruder.ended is not None
+        assert intruder.ended.code is RefusalCode.UNKNOWN_NAME
 
 
 def test_windows_behind_a_restarted_unit_work_again(settings: SystemSettings) -> None:
