@@ -24,7 +24,7 @@ def serve(system: SystemSettings, addresses: Addresses, unit: str) -> Exit:
     endpoints = {addresses.network: endpoint}
     identity = Identity("nxunit", unit, os.urandom(INCARNATION_BYTES), addresses.network, os.getpid(), endpoints)
     core = UnitCore(system, chip, identity, addresses.fabric, os.urandom)
-    engine = Engine(system.request_limit_bytes)
+    engine = Engine(system.request_limit_bytes, system.low_limit_bytes)
 
     def work() -> bool:
         job = core.take_job(monotonic_us())

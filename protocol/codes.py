@@ -104,6 +104,7 @@ class Hcall(ExplainedCode):
     H_QUERY_VAS_WINDOW = 0x394, "a window's state"
     H_QUERY_VAS_CAPABILITIES = 0x398, "window types and credits of this partition"
     H_QUERY_NX_CAPABILITIES = 0x39C, "request limits of the gzip accelerator"
+    H_GET_NX_FAULT = 0x3A0, "fetch a request that stopped at an absent page, which gives its window credit back"
 
 
 class CreditType(ExplainedCode):
@@ -173,6 +174,7 @@ class KernelReason(ExplainedName):
     NOT_WRITABLE = "not_writable", "EACCES: the file can only be read"
     BAD_NUMBER = "bad_number", "EINVAL: not a number that the file takes"
     RECONFIGURE = "reconfigure", "EINVAL: the new total could not be applied"
+    KILLED = "killed", "ESRCH: a signal ended this process; its descriptors are gone"
     NO_DEVICE = "no_device", "ENODEV: the partition has no accelerator device, or it is shutting down"
     DEAD = "dead", "ENODEV: the partition was restarted, this descriptor is gone"
 
@@ -265,6 +267,22 @@ class FallbackReason(ExplainedName):
     TIMEOUT = "timeout", "the NX unit did not answer in time"
     DATA = "data", "the NX unit could not process this data"
     SESSION_DEAD = "session_dead", "the partition was restarted; the descriptors are gone"
+    PAGE_FAULT = "page_fault", "pages of the request kept vanishing until the deadline"
+
+
+class Operand(ExplainedName):
+    """Which operand of a request has the page that was not there."""
+
+    SOURCE = "source", "the history and source, read"
+    TARGET = "target", "the target, written"
+    CSB = "csb", "the coprocessor status block, written when the request is over"
+
+
+class Signal(ExplainedCode):
+    """Signals that the kernel sends a process; their default action ends it."""
+
+    SIGBUS = 7, "something other than a paste touched a page with nothing behind it"
+    SIGSEGV = 11, "the status block of a request could not be written"
 
 
 class Instruction(ExplainedName):
@@ -289,6 +307,6 @@ class ExitCode(ExplainedCode):
 
 CODE_TABLES: tuple[type[Enum], ...] = (
     HcallCode, Hcall, CreditType, VasQuery, NxQuery, WindowStatus, KernelReason, FaultOutcome, FunctionCode,
-    CompletionCode, FallbackReason, Instruction, ExitCode,
+    CompletionCode, FallbackReason, Operand, Signal, Instruction, ExitCode,
 )  # fmt: skip
 """What the documentation prints, in order."""

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from protocol.codes import FaultOutcome, HcallCode, Instruction, KernelReason
+from protocol.codes import FaultOutcome, HcallCode, Instruction, KernelReason, Signal
 from protocol.message import I32, I64, U32, U64, PasteAddress, Reply, Request, Text
+from protocol.paste_messages import CsbBody
 
 Path = Annotated[str, Field(strict=True, max_length=4096)]
 
@@ -81,6 +82,34 @@ class CloseDescriptor(Request):
 
     type: Literal["close_descriptor"] = "close_descriptor"
     descriptor: U32
+
+
+class UpdateCsb(Request):
+    """The kernel writes a status block into the process's memory (vas_update_csb): CC 250, CE 0x40, an address.
+
+    The process is the one that opened the window; `csb_address` tells it which request this is about.
+    """
+
+    type: Literal["update_csb"] = "update_csb"
+    csb_address: U64
+    csb: CsbBody
+
+
+class CsbUpdated(Reply):
+    type: Literal["csb_updated"] = "csb_updated"
+
+
+class RaiseSignal(Request):
+    """A signal whose default action ends the process: its windows are closed, and after the answer its session."""
+
+    type: Literal["raise_signal"] = "raise_signal"
+    signal: Signal
+    address: U64
+    thread_id: U64
+
+
+class SignalTaken(Reply):
+    type: Literal["signal_taken"] = "signal_taken"
 
 
 class ReadFile(Request):

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from protocol.codes import CreditType
-from protocol.message import U16, U32, U64, Flag, Name, Notice, Part, Reply, Request, Token
+from protocol.codes import CreditType, Operand
+from protocol.message import U8, U16, U32, U64, Flag, Name, Notice, Part, Reply, Request, Token
 
 
 class ProgramContext(Request):
@@ -51,6 +51,44 @@ class ContextDraining(Notice):
     type: Literal["context_draining"] = "context_draining"
     window_id: U32
     in_flight: U16
+
+
+class FaultRaised(Request):
+    """A request stopped at an absent page. Its window credit stays taken until `ReturnCredit` for this number.
+
+    `number` is the paste's, which rises per window, so that a fault told twice is one fault. The unit tells every
+    fault that it still holds anew in each new session.
+    """
+
+    type: Literal["fault_raised"] = "fault_raised"
+    window_id: U32
+    number: U64
+    function: U8
+    operand: Operand
+    fault_address: U64
+    csb_address: U64
+
+
+class FaultNoted(Reply):
+    """The hypervisor has stored the fault."""
+
+    type: Literal["fault_noted"] = "fault_noted"
+
+
+class ReturnCredit(Request):
+    """The kernel has fetched the fault `number` of the window: the request is over, its window credit is free."""
+
+    type: Literal["return_credit"] = "return_credit"
+    window_id: U32
+    number: U64
+
+
+class CreditReturned(Reply):
+    """Also the answer where the unit holds no such fault (any more)."""
+
+    type: Literal["credit_returned"] = "credit_returned"
+    window_id: U32
+    number: U64
 
 
 CONTEXT_PAGE = 4096

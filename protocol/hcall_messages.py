@@ -74,6 +74,38 @@ class HcallStatus(Reply):
     code: HcallCode
 
 
+class HGetNxFault(Request):
+    """H_GET_NX_FAULT(window id, real address of a 128-byte buffer): the oldest fault of the window."""
+
+    type: Literal["h_get_nx_fault"] = "h_get_nx_fault"
+    window_id: U32
+    buffer_address: U64
+
+
+class NxFault(Reply):
+    """The faulted CRB with the stamp that NX and hypervisor put into it (nx_fault_stamp), field by field.
+
+    `number` is the paste's. H_STATE: no fault is outstanding.
+    """
+
+    type: Literal["nx_fault"] = "nx_fault"
+    code: HcallCode
+    window_id: U32 = 0
+    number: U64 = 0
+    function: U8 = 0
+    fault_address: U64 = 0
+    csb_address: U64 = 0
+
+
+class FaultInterrupt(Notice):
+    """The fault interrupt of a window. Repeated, with the same number, until H_GET_NX_FAULT has fetched that fault."""
+
+    type: Literal["fault_interrupt"] = "fault_interrupt"
+    window_id: U32
+    interrupt: U32
+    number: U64
+
+
 class HQueryVasWindow(Request):
     """H_QUERY_VAS_WINDOW(window id)."""
 

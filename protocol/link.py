@@ -70,14 +70,15 @@ HCALL = Link(
         (
             *SESSION_UP, hcall.HHomeNodeAssociativity, hcall.HAllocateVasWindow, hcall.HModifyVasWindow,
             hcall.HDeallocateVasWindow, hcall.HQueryVasWindow, hcall.HQueryVasCapabilities,
-            hcall.HQueryNxCapabilities, hcall.QueryConfiguration, hcall.Reconfigured,
+            hcall.HQueryNxCapabilities, hcall.HGetNxFault, hcall.QueryConfiguration, hcall.Reconfigured,
         )
     ),
     down=Vocabulary(
         (
             *SESSION_DOWN, hcall.Associativity, hcall.WindowAllocated, hcall.HcallStatus, hcall.WindowState,
             hcall.VasOverallCapabilities, hcall.VasFeatureCapabilities, hcall.NxOverallCapabilities,
-            hcall.NxFeatureCapabilities, hcall.ConfigurationChange, hcall.Configuration, hcall.Noted,
+            hcall.NxFeatureCapabilities, hcall.NxFault, hcall.FaultInterrupt, hcall.ConfigurationChange,
+            hcall.Configuration, hcall.Noted,
         )
     ),
     high_water_mark=1000,
@@ -88,11 +89,14 @@ FABRIC = Link(
     up=Vocabulary(
         (
             *SESSION_UP, session.Refused, fabric.UnitReady, fabric.ContextProgrammed, fabric.ContextClosed,
-            fabric.ContextDraining, fabric.Contexts,
+            fabric.ContextDraining, fabric.Contexts, fabric.FaultRaised, fabric.CreditReturned,
         ),
     ),
     down=Vocabulary(
-        (*SESSION_DOWN, fabric.UnitNoted, fabric.ProgramContext, fabric.CloseContext, fabric.ListContexts)
+        (
+            *SESSION_DOWN, fabric.UnitNoted, fabric.ProgramContext, fabric.CloseContext, fabric.ListContexts,
+            fabric.FaultNoted, fabric.ReturnCredit,
+        )
     ),
     high_water_mark=1000,
 )  # fmt: skip
@@ -101,14 +105,15 @@ DEVICE = Link(
     "device",
     up=Vocabulary(
         (
-            *SESSION_UP, device.OpenDevice, device.TxWinOpen, device.Mmap, device.Fault, device.Unmap,
-            device.CloseDescriptor, device.ReadFile, device.WriteFile,
+            *SESSION_UP, session.Refused, device.CsbUpdated, device.SignalTaken, device.OpenDevice,
+            device.TxWinOpen, device.Mmap, device.Fault, device.Unmap, device.CloseDescriptor, device.ReadFile,
+            device.WriteFile,
         )
     ),
     down=Vocabulary(
         (
             *SESSION_DOWN, device.DeviceOpened, device.WindowOpened, device.Mapped, device.FaultHandled,
-            device.FileText, device.Done, device.OsFailure,
+            device.FileText, device.Done, device.OsFailure, device.UpdateCsb, device.RaiseSignal,
         )
     ),
     high_water_mark=256,
@@ -143,7 +148,15 @@ CONSOLE = Link(
 TELEMETRY = Link(
     "telemetry",
     up=Vocabulary((session.Probe,)),
-    down=Vocabulary((telemetry.HcallMade, telemetry.CreditsChanged, telemetry.ConfigurationMoved, telemetry.PeerMoved)),
+    down=Vocabulary(
+        (
+            telemetry.HcallMade,
+            telemetry.CreditsChanged,
+            telemetry.ConfigurationMoved,
+            telemetry.PeerMoved,
+            telemetry.FaultMoved,
+        )
+    ),
     high_water_mark=10_000,
 )
 

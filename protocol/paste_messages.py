@@ -14,12 +14,28 @@ from pydantic import Field
 from protocol.codes import CompletionCode
 from protocol.message import U8, U32, U64, Flag, Message, Part, Token
 
+PAGE_BYTES = 65_536
+"""A page of a request's operands."""
+PageMap = Annotated[bytes, Field(strict=True, max_length=16)]
+"""Which pages of an operand are present: page i is bit i % 8, least significant first, of byte i // 8; pages beyond the
+map are present, so that an empty one says that all are.
+"""
+SOURCE_ADDRESS = 0x1_0000_0000
+TARGET_ADDRESS = 0x2_0000_0000
+CSB_ADDRESS = 0x3_0000_00F0
+"""Where the operands of a sender lie that does not say: a fault's address is one of these plus whole pages."""
+
 ResumeToken = Annotated[bytes, Field(strict=True, max_length=16)]
 HISTORY_MAX_BYTES = 32_768
 
 
 class Crb(Part):
-    """The coprocessor request block, as far as software needs it: function code, sizes in bytes, CPB inputs."""
+    """The coprocessor request block, as far as software needs it: function code, sizes in bytes, CPB inputs.
+
+    Addresses are the sender's own. History and source are one operand: its pages are counted from the first byte of
+    the history. A request that needs an absent page stops there with a translation fault, whose address is
+    that of the page. A `csb_address` of 0 is mapped nowhere.
+    """
 
     function: U8
     target_bytes: U32
@@ -28,6 +44,12 @@ class Crb(Part):
     adler32: U32 = 1
     final: Flag = True
     resume: ResumeToken = b""
+    source_address: U64 = SOURCE_ADDRESS
+    target_address: U64 = TARGET_ADDRESS
+    csb_address: U64 = CSB_ADDRESS
+    source_pages: PageMap = b""
+    target_pages: PageMap = b""
+    csb_present: Flag = True
 
 
 class CsbBody(Part):

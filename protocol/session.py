@@ -42,6 +42,7 @@ class Ending(StrEnum):
     BYE = "bye"
     LEASE = "lease"
     REPLACED = "replaced"
+    KILLED = "killed"
 
 
 @dataclass(slots=True)

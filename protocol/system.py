@@ -114,6 +114,8 @@ class LparSettings(Settings):
     hundredths: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
     home_chip: Annotated[int, Field(strict=True, ge=0, le=255)] = 0
     qos_credits: Count = 0
+    dynamic_qos: Annotated[bool, Field(strict=True)] = True
+    """Whether the operating system takes QoS credits while it runs; without, the HMC answers HSCLC102."""
 
     @model_validator(mode="after")
     def _fits_mode(self) -> Self:
@@ -132,7 +134,11 @@ class SystemSettings(Settings):
     qos_credits: Count = 128
     qos_reduces_default: QosRule = QosRule.LPAR
     reopen: ReopenPolicy = ReopenPolicy.KERNEL
+    accelerators: Annotated[bool, Field(strict=True)] = True
+    """Without: no user-mode copy/paste, partitions boot without the device, and the HMC answers HSCLC014."""
     request_limit_bytes: Annotated[int, Field(strict=True, ge=4_096, le=2 << 20)] = 1 << 20
+    low_limit_bytes: Annotated[int, Field(strict=True, ge=0, le=2 << 20)] = 65_536
+    """What one request gets done while high-priority work waits; 0: as much as otherwise."""
     min_compress_bytes: Annotated[int, Field(strict=True, ge=0)] = 32_768
     min_decompress_bytes: Annotated[int, Field(strict=True, ge=0)] = 32_768
     times: Times = Times()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from protocol.codes import CreditType, HcallCode
+from protocol.codes import CreditType, HcallCode, Operand
 from protocol.message import U16, U32, U64, Message, Name
 
 
@@ -32,6 +32,21 @@ class CreditsChanged(Message):
     credit_type: CreditType
     target: U16
     in_use: U32
+
+
+class FaultMoved(Message):
+    """A translation fault of a window: `raised` by its NX unit, `fetched` by the kernel, `settled` when the window
+    credit is back, or `dropped` with its context.
+    """
+
+    type: Literal["fault_moved"] = "fault_moved"
+    at_us: U64
+    lpar: Name
+    window_id: U32
+    number: U64
+    operand: Operand
+    fault_address: U64
+    step: Name
 
 
 class ConfigurationMoved(Message):
