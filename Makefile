@@ -26,7 +26,8 @@ format: setup ## rewrite the sources in the project's style
 	$(BIN)/ruff format .
 
 docs: setup ## print the pages that come from the code
-	$(BIN)/python -m vasbus.reference >docs/codes.md
+	$(BIN)/python -m vasbus.reference_pages
+	$(BIN)/python -m vasbus.reference_trace
 
 soak: setup ## the long tests
 	$(BIN)/pytest -m soak

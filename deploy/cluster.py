@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.processes import find_processes
 from protocol.system import Addresses, SystemSettings, local_addresses, parse_system
 
 STATE_FILE = "state.json"
@@ -65,6 +66,17 @@ class ClusterFolder:
     def addresses(self) -> Addresses:
         return local_addresses(self.system(), str(self.runtime_folder()))
 
+    def metric_urls(self) -> dict[str, str]:
+        """Where the running processes serve their metrics, by name. Raises ClusterError where no cluster is."""
+        runtime = self.runtime_folder()
+        urls: dict[str, str] = {}
+        for process in sorted(find_processes(runtime), key=lambda process: process.name):
+            try:
+                urls[process.name] = metrics_file(runtime, process.name).read_text().strip()
+            except FileNotFoundError:
+                continue
+        return urls
+
     def create(self, system_text: str) -> None:
         """Make the folder, a runtime folder of its own, and keep the system file."""
         (self.path / "logs").mkdir(parents=True, exist_ok=True)
@@ -100,6 +112,11 @@ class ClusterFolder:
         fresh = self.path / (STATE_FILE + ".new")
         fresh.write_text(json.dumps(state) + "\n")
         fresh.replace(self.path / STATE_FILE)
+
+
+def metrics_file(runtime_folder: Path, name: str) -> Path:
+    """Where a process writes the URL of its metrics."""
+    return runtime_folder / f"{name}.metrics"
 
 
 def runtime_base() -> str:

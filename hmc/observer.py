@@ -1,4 +1,7 @@
-"""A subscriber of the telemetry stream. It may lose messages; `missed` counts them by their numbers."""
+"""A subscriber of the telemetry stream. It may lose messages; `missed` counts them by their numbers.
+
+`envelopes` hands the numbers on, for `hmc.stream` to mend what was lost with snapshots.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import zmq
 
 from protocol.link import TELEMETRY
 from protocol.message import Message
-from protocol.wire import WireError, decode
+from protocol.wire import Envelope, WireError, decode
 
 
 class Observer:
@@ -20,6 +23,7 @@ class Observer:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.missed = 0
+        self.undecodable = 0
         self.last_number: int | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
@@ -42,18 +46,23 @@ class Observer:
 
     def messages(self, wait_s: float = 0.0) -> Iterator[Message]:
         """What has arrived, waiting up to `wait_s` for the first."""
+        for envelope in self.envelopes(wait_s):
+            yield envelope.body
+
+    def envelopes(self, wait_s: float = 0.0) -> Iterator[Envelope]:
+        """The same with the messages' numbers. What cannot be read is counted, and missed like what was lost."""
         wait_ms = int(wait_s * 1000)
         while self._socket.poll(wait_ms):
             wait_ms = 0
             try:
                 envelope = decode(self._socket.recv_multipart(zmq.NOBLOCK), TELEMETRY.down)
             except WireError:
-                self.missed += 1
+                self.undecodable += 1
                 continue
             if self.last_number is not None:
                 self.missed += max(0, envelope.number - self.last_number - 1)
             self.last_number = envelope.number
-            yield envelope.body
+            yield envelope
 
     def wait_for(self, wanted: Callable[[Message], bool], wait_s: float) -> Message | None:
         """The first message that fits, or None when `wait_s` is over."""

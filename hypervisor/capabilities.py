@@ -33,10 +33,15 @@ THREADS_PER_CORE = 8
 
 
 def vas_capabilities(ledger: Ledger, partition: Partition, request: HQueryVasCapabilities) -> Reply:
-    """H_QUERY_VAS_CAPABILITIES: which window types there are, or one type's credits."""
+    """H_QUERY_VAS_CAPABILITIES: which window types there are, or one type's credits. H_FUNCTION: no VAS."""
+    absent = not ledger.system.accelerators
     if request.query_type == VasQuery.OVERALL:
+        if absent:
+            return VasOverallCapabilities(code=HcallCode.H_FUNCTION)
         features = VAS_FEATURE_QOS | VAS_FEATURE_DEFAULT
         return VasOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=features)
+    if absent:
+        return VasFeatureCapabilities(code=HcallCode.H_FUNCTION)
     if request.query_type not in (VasQuery.GZIP_QOS, VasQuery.GZIP_DEFAULT):
         return VasFeatureCapabilities(code=HcallCode.H_PARAMETER)
     credit_type = CreditType.QOS if request.query_type == VasQuery.GZIP_QOS else CreditType.DEFAULT
@@ -56,9 +61,14 @@ def vas_capabilities(ledger: Ledger, partition: Partition, request: HQueryVasCap
 
 
 def nx_capabilities(system: SystemSettings, request: HQueryNxCapabilities) -> Reply:
-    """H_QUERY_NX_CAPABILITIES: which accelerators there are, or the limits of gzip in bytes."""
+    """H_QUERY_NX_CAPABILITIES: which accelerators there are, or the limits of gzip in bytes. H_FUNCTION: none."""
+    absent = not system.accelerators
     if request.query_type == NxQuery.OVERALL:
+        if absent:
+            return NxOverallCapabilities(code=HcallCode.H_FUNCTION)
         return NxOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=NX_FEATURE_GZIP)
+    if absent:
+        return NxFeatureCapabilities(code=HcallCode.H_FUNCTION)
     if request.query_type != NxQuery.GZIP:
         return NxFeatureCapabilities(code=HcallCode.H_PARAMETER)
     return NxFeatureCapabilities(

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from hypervisor.change import Change
 from hypervisor.ledger import Ledger, Partition
-from hypervisor.refusal import failure, insufficient
+from hypervisor.refusal import failure, insufficient, insufficient_qos, no_accelerators, no_dynamic_qos
 from protocol.codes import CREDIT_MAX
 from protocol.console_messages import ConsoleFailure
 from protocol.hcall_messages import ConfigurationKind
 from protocol.system import HUNDREDTHS_PER_CORE, MINIMUM_HUNDREDTHS, ProcessorMode
 
 
-def check(ledger: Ledger, partition: Partition, change: Change, qos_free: int) -> ConsoleFailure | None:
-    """The refusal of a change, or None. Lowering is possible even where the system has less than it has given."""
+def check(
+    ledger: Ledger, partition: Partition, change: Change, qos_free: int, *, running: bool
+) -> ConsoleFailure | None:
+    """The refusal of a change, or None. Lowering is possible even where the system has less than it has given.
+
+    `running`: whether the partition's kernel has a session, which a change of QoS credits has to go through.
+    """
     if change.kind is ConfigurationKind.QOS:
-        return _check_qos(partition, change.amount, qos_free)
+        return _check_qos(ledger, partition, change.amount, qos_free, running=running)
     wanted = ProcessorMode.DEDICATED if change.kind is ConfigurationKind.CPU else ProcessorMode.SHARED
     if partition.mode is not wanted:
         command = "hmc entitlement" if wanted is ProcessorMode.DEDICATED else "hmc dlpar"
@@ -24,12 +29,20 @@ def check(ledger: Ledger, partition: Partition, change: Change, qos_free: int) -
     return _check_hundredths(partition, change.amount, ledger.free_hundredths())
 
 
-def _check_qos(partition: Partition, credits: int, available: int) -> ConsoleFailure | None:
+def _check_qos(
+    ledger: Ledger, partition: Partition, credits: int, available: int, *, running: bool
+) -> ConsoleFailure | None:
+    """In the HMC's order: the system can, the operating system can, the credits are there. Source: domain.md 6."""
     if not 0 <= credits <= CREDIT_MAX:
         return failure("bad_amount", f"QoS credits are 0 to {CREDIT_MAX}, came {credits}", "ask within that range")
+    if not ledger.system.accelerators:
+        return no_accelerators()
+    settings = ledger.system.lpar_named(partition.name)
+    if running and settings is not None and not settings.dynamic_qos:
+        return no_dynamic_qos(partition.name)
     extra = credits - partition.qos_credits
     if extra > max(0, available):
-        return insufficient("HSCLC016", "QoS credits", available, partition.qos_credits, extra)
+        return insufficient_qos(available, partition.qos_credits, extra)
     return None
 
 

@@ -8,7 +8,9 @@ from enum import StrEnum
 from hypervisor.rows import ChangeRow
 from protocol.clock import MILLISECOND_US
 from protocol.codes import CreditType
-from protocol.hcall_messages import ConfigurationChange, ConfigurationKind
+from protocol.console_messages import ConfigurationApplied
+from protocol.hcall_messages import ConfigurationChange, ConfigurationKind, Reconfigured
+from protocol.telemetry_messages import ConfigurationMoved
 
 
 class ChangeState(StrEnum):
@@ -50,6 +52,30 @@ class Change:
         """What the kernel is told of it."""
         amount = 0 if self.kind is ConfigurationKind.CPU else self.amount
         return ConfigurationChange(generation=self.generation, kind=self.kind, amount=amount)
+
+    def outcome(self, total_after: int, report: Reconfigured | None, now_us: int) -> ConfigurationApplied:
+        """What the console is told in the end; no report: the partition was not running."""
+        return ConfigurationApplied(
+            lpar=self.lpar,
+            generation=self.generation,
+            running=report is not None,
+            total_before=self.total_before,
+            total_after=total_after,
+            closed=report.closed if report else (),
+            reopened=report.reopened if report else (),
+            elapsed_us=now_us - self.applied_us,
+        )
+
+    def moved(self, step: str, now_us: int, detail: str) -> ConfigurationMoved:
+        """A step of it for the telemetry stream."""
+        return ConfigurationMoved(
+            at_us=now_us,
+            lpar=self.lpar,
+            generation=self.generation,
+            kind=str(self.kind),
+            step=step,
+            detail=detail or f"amount {self.amount}",
+        )
 
     def row(self) -> ChangeRow:
         return ChangeRow(

@@ -9,7 +9,7 @@ but where the kernel had heard of it and accepts after all, the pool follows.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,7 +26,6 @@ from protocol.hcall_messages import Configuration, ConfigurationKind, QueryConfi
 from protocol.listener import Listener
 from protocol.message import Reply
 from protocol.session import Called, Session
-from protocol.telemetry_messages import ConfigurationMoved
 
 QUEUE_LIMIT = 64
 """Changes that wait for one partition."""
@@ -48,6 +47,7 @@ class Configurations:
     queues: dict[str, deque[Change]] = field(default_factory=dict)
     expired: dict[tuple[str, CreditType], Change] = field(default_factory=dict)
     next_order: int = 1
+    steps: Counter[tuple[ConfigurationKind, str]] = field(default_factory=Counter)
 
     def restore(self, rows: list[Row], now_us: int) -> None:
         """Changes that an earlier process had begun: each waits its whole time again."""
@@ -136,7 +136,8 @@ class Configurations:
         if waiting.kind is ConfigurationKind.QOS:
             self._set_qos(partition, waiting.amount, now_us)
         self._publish(waiting, "died", now_us)
-        self._finish(waiting, self._applied(partition, waiting, None, now_us), now_us)
+        total = self.ledger.target(partition, waiting.credit_type)
+        self._finish(waiting, waiting.outcome(total, None, now_us), now_us)
 
     def partition_started(self, lpar: str) -> None:
         """A new kernel reads everything at its start: it has acknowledged whatever is not to be told to it yet."""
@@ -189,7 +190,8 @@ class Configurations:
 
     def _begin(self, change: Change, now_us: int) -> None:
         partition = self.ledger.partitions[change.lpar]
-        refusal = check(self.ledger, partition, change, self.qos_free())
+        running = change.lpar in self.link.sessions
+        refusal = check(self.ledger, partition, change, self.qos_free(), running=running)
         if refusal is not None:
             self._finish(change, refusal, now_us)
             return
@@ -206,7 +208,7 @@ class Configurations:
         self.ledger.store_partition(partition)
         self.ledger.publish_credits(change.lpar, change.credit_type, now_us)
         self._publish(change, "applied", now_us)
-        if change.lpar in self.link.sessions:
+        if running:
             self._notify(change, now_us)
         else:
             self._acknowledge(partition)
@@ -233,7 +235,8 @@ class Configurations:
         if is_qos:
             self._set_qos(partition, change.amount, now_us)
             self._forget(self.expired.get((change.lpar, CreditType.QOS)))
-        self._finish(change, self._applied(partition, change, report, now_us), now_us)
+        total = self.ledger.target(partition, change.credit_type)
+        self._finish(change, change.outcome(total, report, now_us), now_us)
 
     def _late(self, partition: Partition, report: Reconfigured, now_us: int) -> None:
         """A QoS change whose wait had expired was accepted after all: the kernel uses it, so the pool follows."""
@@ -281,28 +284,6 @@ class Configurations:
         self.finished(change, reply)
         self._advance(change.lpar, now_us)
 
-    def _applied(
-        self, partition: Partition, change: Change, report: Reconfigured | None, now_us: int
-    ) -> ConfigurationApplied:
-        return ConfigurationApplied(
-            lpar=change.lpar,
-            generation=change.generation,
-            running=report is not None,
-            total_before=change.total_before,
-            total_after=self.ledger.target(partition, change.credit_type),
-            closed=report.closed if report else (),
-            reopened=report.reopened if report else (),
-            elapsed_us=now_us - change.applied_us,
-        )
-
     def _publish(self, change: Change, step: str, now_us: int, detail: str = "") -> None:
-        self.effects.publish(
-            ConfigurationMoved(
-                at_us=now_us,
-                lpar=change.lpar,
-                generation=change.generation,
-                kind=str(change.kind),
-                step=step,
-                detail=detail or f"amount {change.amount}",
-            )
-        )
+        self.steps[change.kind, step] += 1
+        self.effects.publish(change.moved(step, now_us, detail))

@@ -141,7 +141,7 @@ class Console:
         return UnitStatus(
             name=unit.name,
             chip=unit.chip.number,
-            state=unit.state,
+            state=str(unit.state),
             pid=unit.session.pid if unit.session else 0,
             endpoints=unit.endpoints,
             windows=self.ledger.on_unit(unit.name),

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from hypervisor.configuration import Configurations
 from hypervisor.console import Console
+from hypervisor.faults import Faults
 from hypervisor.hcalls import HCALL_REQUESTS, Hcalls
 from hypervisor.journal import ConsoleJournal, EpochJournal, SessionJournal
 from hypervisor.ledger import Ledger, WindowPhase
+from hypervisor.metrics import families
 from hypervisor.rows import Row
 from hypervisor.units import Units
 from protocol.clock import earliest
@@ -17,6 +19,7 @@ from protocol.effects import Effects, Exit, Peer
 from protocol.hcall_messages import Noted, QueryConfiguration, Reconfigured
 from protocol.link import CONSOLE, FABRIC, HCALL
 from protocol.listener import Listener
+from protocol.metrics import Family
 from protocol.refusals import RefusalCode
 from protocol.session import Called, Closed, Event, Moved, Opened, Session
 from protocol.session_messages import Hello, Refused
@@ -62,12 +65,14 @@ class HypervisorCore:
         self.hmc = Listener(
             "hmc", console_terms, self.effects, entropy, self._admit_console, journal=self.journals["hmc"]
         )
-        self.hcalls = Hcalls(system, self.ledger, self.hcall, self.effects, entropy)
+        self.faults = Faults(self.ledger, self.hcall, self.fabric, self.effects)
+        self.hcalls = Hcalls(system, self.ledger, self.hcall, self.effects, entropy, self.faults)
         self.units = Units(
-            system, self.ledger, self.fabric, self.effects,
+            system, self.ledger, self.fabric, self.effects, self.faults,
             self.hcalls.programmed, self.hcalls.closed, self.hcalls.draining,
         )  # fmt: skip
         self.hcalls.units = self.units
+        self.faults.units = self.units.by_name
         self.configurations = Configurations(self.ledger, self.hcall, self.effects, lambda *_: None)
         self.console = Console(
             self.ledger, self.units, self.hcalls, self.configurations, self.hcall, self.hmc, pid, telemetry or {}
@@ -89,6 +94,7 @@ class HypervisorCore:
                 if session is not None and session.epoch == change.epoch:
                     session.callee.under_way.add(change.number)
         self.units.start(now_us)
+        self.faults.restore(self.rows)
         self._to_settle = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected.keys()
         self._recovered_us = now_us + self.units.fence_us
         self._fence_orphans(now_us)
@@ -129,13 +135,22 @@ class HypervisorCore:
             self.effects.note("error", "units_not_settled", units=sorted(self._to_settle))
             self._to_settle.clear()
         self.hcalls.tick(now_us)
+        self.faults.tick(now_us)
         self.configurations.tick(now_us)
 
     def wake_us(self) -> int | None:
         return earliest(
             self.hcall.wake_us(), self.fabric.wake_us(), self.hmc.wake_us(),
-            self.units.wake_us(), self.hcalls.wake_us(), self.configurations.wake_us(),
+            self.units.wake_us(), self.hcalls.wake_us(), self.faults.wake_us(), self.configurations.wake_us(),
             self._recovered_us if self._to_settle else None,
+        )  # fmt: skip
+
+    def metrics(self) -> list[Family]:
+        """What this process counts, as of now."""
+        listeners = {listener.link: listener for listener in (self.hcall, self.fabric, self.hmc)}
+        return families(
+            self.ledger, self.hcalls, self.faults, self.units.by_name, self.configurations, listeners,
+            recovering=self.recovering,
         )  # fmt: skip
 
     def stop(self, now_us: int) -> None:
@@ -189,6 +204,8 @@ class HypervisorCore:
                 case Moved(session, step):
                     self._publish(session, step, now_us)
                     self.effects.note("info", f"lpar_{step}", lpar=session.name, epoch=session.epoch)
+                    if step != "suspected":
+                        self.faults.partition_returned(session.name, now_us)
                 case Closed(session, ending):
                     count = self.hcalls.fence(session, now_us)
                     self.configurations.partition_died(session.name, now_us)
@@ -227,6 +244,7 @@ class HypervisorCore:
             if session is not None and session.epoch == window.epoch and not window.fenced:
                 continue
             window.fenced = True
+            self.faults.fence(window, now_us)
             if window.has_no_context or window.unit not in self.units.by_name:
                 self.ledger.free(window, now_us)
             else:

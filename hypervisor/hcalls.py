@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 from hypervisor.capabilities import associativity, nx_capabilities, vas_capabilities
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
+from hypervisor.faults import Faults
 from hypervisor.ledger import Ledger, Partition, Window, WindowPhase
-from hypervisor.unit import Unit
+from hypervisor.meters import HcallMeter
+from hypervisor.paste_address import address_of, completion_interrupt, fault_interrupt, paste_address
 from hypervisor.units import Units
 from protocol.clock import MILLISECOND_US
 from protocol.codes import (
@@ -25,29 +27,30 @@ from protocol.hcall_messages import (
     HAllocateVasWindow,
     HcallStatus,
     HDeallocateVasWindow,
+    HGetNxFault,
     HHomeNodeAssociativity,
     HModifyVasWindow,
     HQueryNxCapabilities,
     HQueryVasCapabilities,
     HQueryVasWindow,
+    NxFault,
     WindowAllocated,
     WindowState,
 )  # fmt: skip
 from protocol.listener import Listener
-from protocol.message import PasteAddress, Reply, Request
+from protocol.message import Reply, Request
 from protocol.session import Called, Session
 from protocol.system import SystemSettings
 from protocol.telemetry_messages import HcallMade
 
-PASTE_ADDRESS_BASE = 0x0006_0000_0000_0000
-INTERRUPT_BASE = 0x1000
 PROCESS_ID_MAX = THREAD_ID_MAX = 0xFFFF_FFFF
 """Both are 32 bits wide in hv_vas_win_lpar."""
 TOKEN_BYTES = 16
+FAULT_BUFFER_ALIGNMENT = 128
 
 HCALL_REQUESTS = (
     HHomeNodeAssociativity, HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow, HQueryVasWindow,
-    HQueryVasCapabilities, HQueryNxCapabilities,
+    HQueryVasCapabilities, HQueryNxCapabilities, HGetNxFault,
 )  # fmt: skip
 
 
@@ -56,6 +59,7 @@ class Waiting:
     """An hcall that waits for a window's NX unit."""
 
     call: Called
+    arrived_us: int
     patience_us: int
 
 
@@ -68,9 +72,11 @@ class Hcalls:
     link: Listener
     effects: Effects
     entropy: Callable[[int], bytes]
+    faults: Faults
     units: Units = field(init=False)
     allocation_limit: Callable[[Partition, CreditType], int] = field(init=False)
     waiting: dict[int, list[Waiting]] = field(default_factory=dict)
+    meter: HcallMeter = field(default_factory=HcallMeter)
 
     def handle(self, call: Called, now_us: int) -> None:
         """Carry out one hcall and answer it, now or when its unit has."""
@@ -82,6 +88,8 @@ class Hcalls:
                 self._modify(call, request, now_us)
             case HDeallocateVasWindow() as request:
                 self._deallocate(call, request, now_us)
+            case HGetNxFault() as request:
+                self._answer(call, self._get_nx_fault(call.session, request, now_us), now_us)
             case HQueryVasWindow() as request:
                 self._answer(call, self._query_window(call.session, request), now_us)
             case HQueryVasCapabilities() as request:
@@ -116,6 +124,7 @@ class Hcalls:
 
     def closed(self, window: Window, now_us: int) -> None:
         """The window's context is certainly closed and drained."""
+        self.faults.forget(window, now_us)
         calls = self.waiting.get(window.window_id, [])
         if calls or window.fenced:
             self.ledger.free(window, now_us)
@@ -134,6 +143,7 @@ class Hcalls:
             if window.has_no_context:
                 self.ledger.free(window, now_us)
             else:
+                self.faults.fence(window, now_us)
                 self.ledger.move(window, WindowPhase.CLOSING)
                 self.units.close(window, now_us)
         return len(windows)
@@ -143,6 +153,8 @@ class Hcalls:
     def _allocate(
         self, session: Session, partition: Partition, request: HAllocateVasWindow, now_us: int
     ) -> WindowAllocated:
+        if not self.system.accelerators:
+            return WindowAllocated(code=HcallCode.H_COP_HW)
         if request.window_type not in (CreditType.QOS, CreditType.DEFAULT):
             return WindowAllocated(code=HcallCode.H_PARAMETER)
         if not 1 <= request.credits <= MAX_WINDOW_CREDITS:
@@ -156,13 +168,12 @@ class Hcalls:
             return WindowAllocated(code=HcallCode.H_CONSTRAINED)
         token = self.entropy(TOKEN_BYTES)
         window = self.ledger.reserve(partition.name, session.epoch, credit_type, unit.name, token, now_us)
-        interrupt = INTERRUPT_BASE + 2 * window.window_id
         return WindowAllocated(
             code=HcallCode.H_SUCCESS,
             window_id=window.window_id,
             paste_address=paste_address(window, unit),
-            completion_interrupt=interrupt,
-            fault_interrupt=interrupt + 1,
+            completion_interrupt=completion_interrupt(window.window_id),
+            fault_interrupt=fault_interrupt(window.window_id),
         )
 
     def _modify(self, call: Called, request: HModifyVasWindow, now_us: int) -> None:
@@ -196,11 +207,18 @@ class Hcalls:
                 self.ledger.move(window, WindowPhase.CLOSING)
             self.units.close(window, now_us)
 
+    def _get_nx_fault(self, session: Session, request: HGetNxFault, now_us: int) -> NxFault:
+        window = self._window_of(session, request.window_id)
+        if window is None:
+            return NxFault(code=HcallCode.H_PARAMETER)
+        if request.buffer_address % FAULT_BUFFER_ALIGNMENT:
+            return NxFault(code=HcallCode.H_PRIVILEGE)
+        return self.faults.fetch(window, now_us)
+
     def _query_window(self, session: Session, request: HQueryVasWindow) -> WindowState:
         window = self._window_of(session, request.window_id)
         if window is None:
             return WindowState(code=HcallCode.H_PARAMETER)
-        interrupt = INTERRUPT_BASE + 2 * window.window_id
         return WindowState(
             code=HcallCode.H_SUCCESS,
             version=1,
@@ -209,8 +227,8 @@ class Hcalls:
             credits=MAX_WINDOW_CREDITS,
             process_id=window.process_id,
             paste_address=address_of(window, self.units.by_name.get(window.unit)),
-            completion_interrupt=interrupt,
-            fault_interrupt=interrupt + 1,
+            completion_interrupt=completion_interrupt(window.window_id),
+            fault_interrupt=fault_interrupt(window.window_id),
         )
 
     def status(self, window: Window) -> WindowStatus:
@@ -235,17 +253,19 @@ class Hcalls:
 
     def _wait(self, call: Called, window: Window, now_us: int) -> None:
         patience_us = now_us + self.system.times.hcall_patience_ms * MILLISECOND_US
-        self.waiting.setdefault(window.window_id, []).append(Waiting(call, patience_us))
+        self.waiting.setdefault(window.window_id, []).append(Waiting(call, now_us, patience_us))
 
     def _release(self, window_id: int, released: list[Waiting], code: HcallCode, now_us: int) -> None:
         left = [waiting for waiting in self.waiting.pop(window_id, []) if waiting not in released]
         if left:
             self.waiting[window_id] = left
         for waiting in released:
-            self._answer(waiting.call, HcallStatus(code=code), now_us)
+            self._answer(waiting.call, HcallStatus(code=code), now_us, now_us - waiting.arrived_us)
 
-    def _answer(self, call: Called, reply: Reply, now_us: int) -> None:
+    def _answer(self, call: Called, reply: Reply, now_us: int, waited_us: int = 0) -> None:
+        code = getattr(reply, "code", HcallCode.H_SUCCESS)
         self.link.answer(call.session, call.number, reply)
+        self.meter.count(call.body.type, code, waited_us)
         self.effects.publish(
             HcallMade(
                 at_us=now_us,
@@ -254,28 +274,10 @@ class Hcalls:
                 number=call.number,
                 hcall=call.body.type,
                 arguments=describe(call.body),
-                code=getattr(reply, "code", HcallCode.H_SUCCESS),
+                code=code,
                 window_id=getattr(reply, "window_id", 0) or getattr(call.body, "window_id", 0),
             )
         )
-
-
-def address_of(window: Window, unit: Unit | None) -> int:
-    """The logical real address of the window's paste page: a page per window within its chip's range; 0: no chip."""
-    if unit is None:
-        return 0
-    return PASTE_ADDRESS_BASE | unit.chip.number << 40 | (window.window_id & 0xFF_FFFF) << 16
-
-
-def paste_address(window: Window, unit: Unit) -> PasteAddress:
-    """Where the window's pastes go."""
-    return PasteAddress(
-        address=address_of(window, unit),
-        unit=unit.name,
-        endpoints=unit.endpoints,
-        window_id=window.window_id,
-        token=window.token,
-    )
 
 
 def describe(request: Request) -> str:

@@ -133,7 +133,9 @@ class Ledger:
         return entitled_credits(partition.cores, partition.hundredths, self.system.credits_per_core)
 
     def target(self, partition: Partition, credit_type: CreditType) -> int:
-        """Credits assigned to the partition now (target_lpar_creds)."""
+        """Credits assigned to the partition now (target_lpar_creds); none in a system without accelerators."""
+        if not self.system.accelerators:
+            return 0
         if credit_type is CreditType.QOS:
             return partition.qos_credits
         return default_target(self.entitled(partition), partition.qos_credits, self.system.qos_reduces_default)

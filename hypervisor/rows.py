@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added `FaultRow`. A table that an older ledger does not have is made when it is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,20 @@ class ChangeRow(Row):
 
 
 @dataclass(frozen=True, slots=True)
+class FaultRow(Row):
+    """A translation fault of a window. 64-bit numbers of the sender are 8 bytes, most significant first."""
+
+    KEY: ClassVar[int] = 2
+    window_id: int
+    number: bytes
+    function: int
+    operand: str
+    fault_address: bytes
+    csb_address: bytes
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class CounterRow(Row):
     """A number that only rises: `window_id`, `change`, `console_epoch`."""
 
@@ -106,7 +121,9 @@ class CounterRow(Row):
     value: int
 
 
-ROW_TYPES: tuple[type[Row], ...] = (PartitionRow, LedgerWindowRow, SessionRow, AnswerRow, ChangeRow, CounterRow)
+ROW_TYPES: tuple[type[Row], ...] = (
+    PartitionRow, LedgerWindowRow, SessionRow, AnswerRow, ChangeRow, FaultRow, CounterRow,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ from hypervisor.rows import Row
 from hypervisor.store import LedgerStore
 from protocol.codes import ExitCode
 from protocol.effects import Exit
-from protocol.node import StoreError, run_node
+from protocol.metrics_server import MetricsPlace
+from protocol.node import StoreError
+from protocol.run import run_node
 from protocol.system import Addresses, SystemSettings
 from protocol.wire import WireError
 
 
-def serve(system: SystemSettings, addresses: Addresses, ledger_path: Path) -> Exit:
-    """Run until stopped; says how it ended."""
+def serve(system: SystemSettings, addresses: Addresses, ledger_path: Path, metrics: MetricsPlace | None = None) -> Exit:
+    """Run until stopped; says how it ended. `metrics` is where to serve them; None: nowhere."""
     try:
         store = LedgerStore(ledger_path)
     except StoreError as error:
@@ -27,7 +29,8 @@ def serve(system: SystemSettings, addresses: Addresses, ledger_path: Path) -> Ex
         rows = store.load()
         check_rows(system, rows, ledger_path)
         core = HypervisorCore(system, rows, os.urandom, os.getpid(), telemetry)
-        return run_node(core, listen, system.limits.memory_mb, store=store, publish=addresses.telemetry)
+        publish = addresses.telemetry
+        return run_node(core, listen, system.limits.memory_mb, metrics, store=store, publish=publish)
     except StoreError as error:
         return Exit(ExitCode.STORE, str(error))
     finally:

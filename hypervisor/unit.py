@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from protocol.fabric_messages import CloseContext, ContextSummary, ProgramContext
+from protocol.fabric_messages import CloseContext, ContextSummary, ProgramContext, ReturnCredit
 from protocol.session import Session
 from protocol.system import ChipSettings
 
 ContextRequest = ProgramContext | CloseContext
+
+
+class UnitState(StrEnum):
+    """What the console sees of a unit. FENCED: absent, and certainly quiet."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPECTED = "suspected"
+    FENCED = "fenced"
 
 
 @dataclass(slots=True)
@@ -16,7 +28,8 @@ class Unit:
     """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on.
 
     `in_flight`: by window, the request that the unit has not answered yet. `listed`: the contexts that it has named
-    so far, while it is asked for them page by page.
+    so far, while it is asked for them page by page. `returns`: window credits that it has not been asked to return
+    yet, `returning` of them are on the wire.
     """
 
     chip: ChipSettings
@@ -28,6 +41,8 @@ class Unit:
     quiet_us: int | None = None
     in_flight: dict[int, ContextRequest] = field(default_factory=dict)
     listed: dict[int, ContextSummary] = field(default_factory=dict)
+    returns: deque[ReturnCredit] = field(default_factory=deque)
+    returning: int = 0
 
     @property
     def name(self) -> str:
@@ -44,9 +59,9 @@ class Unit:
         return self.ready and self.reconciled and self.reachable
 
     @property
-    def state(self) -> str:
+    def state(self) -> UnitState:
         if self.session is None:
-            return "absent" if self.quiet_us is not None else "fenced"
+            return UnitState.ABSENT if self.quiet_us is not None else UnitState.FENCED
         if not self.reachable:
-            return "suspected"
-        return "running" if self.ready and self.reconciled else "starting"
+            return UnitState.SUSPECTED
+        return UnitState.RUNNING if self.ready and self.reconciled else UnitState.STARTING

@@ -1,9 +1,13 @@
 """The NX units as the hypervisor knows them: their sessions, their contexts, and what a lost one still holds. Pure.
 
 A context is programmed before a window is open and confirmed closed before its credit is free. A window has at most one
-request at its unit: a repeat of an earlier one that was lost could overtake a later one. A unit that cannot be
-reached has certainly refused every paste once its fence has run out: it counts from the send time of its last
-echoed beat, we from the receipt of its last message, which is later.
+program or close at its unit: a repeat of an earlier one that was lost could overtake a later one. `ReturnCredit` may
+run beside either. It ends one paste, named by its number, and touches nothing else of the context: before a close it
+leaves less to drain, during one it is what the close waits for, and after one it finds no such fault. Ids of windows
+are not used again, and a number that was fetched once stays fetched, so that a late repeat meets no other paste.
+
+A unit that cannot be reached has certainly refused every paste once its fence has run out: it counts from the send
+time of its last echoed beat, we from the receipt of its last message, which is later.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
+from hypervisor.faults import Faults
 from hypervisor.ledger import Ledger, Window, WindowPhase
 from hypervisor.unit import ContextRequest, Unit
 from protocol.clock import MILLISECOND_US, earliest
@@ -24,8 +29,11 @@ from protocol.fabric_messages import (
     ContextProgrammed,
     Contexts,
     ContextSummary,
+    CreditReturned,
+    FaultRaised,
     ListContexts,
     ProgramContext,
+    ReturnCredit,
     UnitNoted,
     UnitReady,
 )  # fmt: skip
@@ -43,6 +51,7 @@ class Units:
     ledger: Ledger
     fabric: Listener
     effects: Effects
+    faults: Faults
     programmed: Callable[[Window, HcallCode, int], None]
     closed: Callable[[Window, int], None]
     draining: Callable[[Window, int], None]
@@ -94,6 +103,8 @@ class Units:
                 self._closed(session, ending, now_us)
             case Called(session, number, UnitReady() as ready):
                 self._ready(session, number, ready)
+            case Called(session, number, FaultRaised() as fault):
+                self.faults.raised(self.by_name[session.name], session, number, fault, now_us)
             case Answered(session) if self.by_name[session.name].session is session:
                 self._answered(self.by_name[session.name], event, now_us)
             case Noticed(session, ContextDraining(window_id=window_id)):
@@ -107,6 +118,8 @@ class Units:
         request, reply = event.request, event.reply
         if isinstance(request, ProgramContext | CloseContext):
             unit.in_flight.pop(request.window_id, None)
+        elif isinstance(request, ReturnCredit):
+            self.faults.answered(unit, request, reply, now_us)
         match request, reply:
             case ProgramContext(), ContextProgrammed(accepted=accepted):
                 self._programmed(unit, request, accepted, now_us)
@@ -114,6 +127,8 @@ class Units:
                 self._context_closed(unit, window_id, now_us)
             case ListContexts(), Contexts():
                 self._listed(unit, request.above, reply, now_us)
+            case ReturnCredit(), CreditReturned():
+                pass
             case _:
                 came = str(reply)[:200]
                 self.effects.note("error", "fabric_refused", unit=unit.name, request=request.type, reply=came)
@@ -164,6 +179,7 @@ class Units:
         unit.in_flight.clear()
         unit.listed.clear()
         self.fabric.call(session, ListContexts(), now_us)
+        self.faults.unit_opened(unit, now_us)
         self._publish(session, "opened", now_us)
 
     def _moved(self, session: Session, step: str, now_us: int) -> None:
@@ -202,7 +218,7 @@ class Units:
             window.process_id = window.bound_to
             self._bound(window, WindowPhase.OPEN, HcallCode.H_STATE, now_us)
         else:
-            self.effects.note("warning", "unit_has_no_room", unit=unit.name, window_id=window.window_id)
+            self.effects.note("warning", "unit_has_no_room", unit=unit.name, window=window.window_id)
             self._bound(window, WindowPhase.RESERVED, HcallCode.H_HARDWARE, now_us)
 
     def _bound(self, window: Window, phase: WindowPhase, code: HcallCode, now_us: int) -> None:

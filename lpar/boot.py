@@ -46,9 +46,12 @@ class BootStage(Enum):
 class Boot(Operation):
     """Asks for capabilities and sets totals. Without VAS in the hypervisor the partition runs on without the device."""
 
-    def __init__(self, driver: VasDriver, files: FileTree, done: Callable[[int], None]) -> None:
+    def __init__(
+        self, driver: VasDriver, files: FileTree, done: Callable[[int], None], *, dynamic_qos: bool = True
+    ) -> None:
         super().__init__(driver)
         self.files = files
+        self.dynamic_qos = dynamic_qos
         self._done = done
         self._features: deque[CreditType] = deque()
 
@@ -58,7 +61,7 @@ class Boot(Operation):
 
     def returned(self, answer: HcallReturn, now_us: int) -> None:
         if not answer.succeeded and answer.code is not HcallCode.H_FUNCTION:
-            self.driver.effects.note("error", "capabilities_query_failed", why=answer.words)
+            self.driver.note("error", "capabilities_query_failed", why=answer.words)
         reply = answer.reply if answer.succeeded else None
         if self.stage is BootStage.NX_OVERALL:
             if isinstance(reply, NxOverallCapabilities) and reply.feature_types & NX_FEATURE_GZIP:
@@ -101,17 +104,17 @@ class Boot(Operation):
         elif credit_type is CreditType.DEFAULT and capabilities.max_window_credits < WINDOW_CREDITS:
             problem = f"{capabilities.max_window_credits} credits per window, {WINDOW_CREDITS} needed"
         if problem:
-            self.driver.effects.note("error", "capabilities_unusable", type=credit_type.name.lower(), why=problem)
+            self.driver.note("error", "capabilities_unusable", type=credit_type.name.lower(), why=problem)
             return False
         pool = self.driver.pools[credit_type]
         pool.present, pool.total = True, capabilities.target_lpar_credits
         self.driver.copy_paste = True
-        add_vas_capabilities(self.files, self.driver, credit_type)
+        add_vas_capabilities(self.files, self.driver, credit_type, dynamic_qos=self.dynamic_qos)
         return True
 
     def _finish(self, now_us: int) -> None:
         self.stage = BootStage.FINISHED
         totals = {pool.credit_type.name.lower(): pool.total for pool in self.driver.pools.values() if pool.present}
-        self.driver.effects.note("info", "booted", copy_paste=self.driver.copy_paste, totals=totals)
+        self.driver.note("info", "booted", copy_paste=self.driver.copy_paste, totals=totals)
         self._done(now_us)
         self.end()

@@ -46,11 +46,12 @@ class CloseWindow(Operation):
 
     def returned(self, answer: HcallReturn, now_us: int) -> None:
         if answer.succeeded:
+            self.driver.fault_lines.free(self.window.window_id)
             self._remove(now_us)
             return
         driver = self.driver
         driver.tally.leaked += 1
-        driver.effects.note("error", "window_leaked", window=self.window.window_id, why=answer.words)
+        driver.note("error", "window_leaked", window=self.window.window_id, why=answer.words)
         self._finish(now_us)
 
     def _remove(self, now_us: int) -> None:

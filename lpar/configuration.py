@@ -100,7 +100,7 @@ class ConfigurationFollower:
             closed=tuple(result.closed),
             reopened=tuple(result.reopened),
         )
-        self.drmgr.driver.effects.note(
+        self.drmgr.driver.note(
             "info" if report.accepted else "error",
             "reconfigured",
             generation=change.generation,
@@ -118,4 +118,4 @@ class ConfigurationFollower:
             self.alarms.set(now_us + CALL_AGAIN_US, lambda moment_us: self._call(request, moment_us))
 
     def _complain(self, event: str, reply: Reply | Refused) -> None:
-        self.drmgr.driver.effects.note("error", event, generation=self.generation, came=reply.type)
+        self.drmgr.driver.note("error", event, generation=self.generation, came=reply.type)

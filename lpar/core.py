@@ -12,6 +12,7 @@ from protocol.codes import ExitCode
 from protocol.dialer import Dialer, Identity
 from protocol.effects import Effects, Exit, Peer
 from protocol.listener import Listener
+from protocol.metrics import Family
 from protocol.refusals import RefusalCode
 from protocol.session import (
     Answered,
@@ -110,6 +111,10 @@ class LparCore:
         """A frozen snapshot of this boot's counts."""
         return self.kernel.statistics()
 
+    def metrics(self) -> list[Family]:
+        """This boot's counts and the present state, for a monitoring system."""
+        return self.kernel.metrics()
+
     def _admit(self, hello: Hello) -> Refused | None:
         if hello.role != "client":
             return refuse(RefusalCode.UNKNOWN_NAME, "the role client", f"{hello.role} {hello.name!r}")
@@ -125,6 +130,8 @@ class LparCore:
                 self.kernel.calls.exited(event.session, now_us)
             elif isinstance(event, Called):
                 self.kernel.called(event, now_us)
+            elif isinstance(event, Answered):
+                self.kernel.process_answered(event, now_us)
 
     def _hcall_events(self, events: list[Event], now_us: int) -> None:
         for event in events:
@@ -146,7 +153,7 @@ class LparCore:
         if self.stop_due_us is not None:
             self._exit(ExitCode.OK, "stopped: the session was dead already")
             return
-        self.effects.note("error", "partition_restarted", why=why)
+        self.effects.note("error", "partition_restarted", epoch=self.dialer.session.epoch, why=why)
         for session in list(self.listener.sessions.values()):
             self.listener.close(session, Ending.REPLACED)
         self.kernel = self._fresh_kernel()

@@ -15,7 +15,7 @@ from lpar.open import OpenWindow, attribute_failure
 from lpar.process import DeviceFile, Process, munmap
 from lpar.sysfs import FileTree
 from lpar.walk import Reconfiguration
-from lpar.window import Window
+from lpar.window import TaskReference, Window
 from protocol.codes import KernelReason
 from protocol.device_messages import (
     CloseDescriptor,
@@ -55,10 +55,25 @@ class SystemCalls:
 
     def exited(self, session: Session, now_us: int) -> None:
         """A process ended: its mappings and descriptors go, and with them its windows."""
-        process = self.processes.get(session.name)
-        if process is not None and process.session is session:
+        process = self.process_of(session)
+        if process is not None:
             del self.processes[session.name]
             self._tear_down(process, now_us)
+
+    def process_of(self, session: Session) -> Process | None:
+        """The process that this session is, unless it has exited."""
+        process = self.processes.get(session.name)
+        return process if process is not None and process.session is session else None
+
+    def running(self, session: Session) -> Process | None:
+        """The process that this session is, unless it has exited or is exiting."""
+        process = self.process_of(session)
+        return None if process is None or process.killed else process
+
+    def kill(self, process: Process, now_us: int) -> None:
+        """A signal ends the process: everything it held goes, as at an exit, but its session stays for now."""
+        process.killed = True
+        self._tear_down(process, now_us)
 
     def shut_down(self, now_us: int) -> None:
         """No more opens; every window is closed, as if every process ended. Their sessions stay."""
@@ -70,7 +85,9 @@ class SystemCalls:
     def called(self, event: Called, now_us: int) -> None:
         """Carry a system call out."""
         process, number, body = self.processes[event.session.name], event.number, event.body
-        if isinstance(body, ReadFile):
+        if process.killed:
+            self._answer(process, number, os_failure(KernelReason.KILLED))
+        elif isinstance(body, ReadFile):
             self._read_file(process, number, body)
         elif process.dead or self.closing:
             opens = isinstance(body, OpenDevice)
@@ -92,6 +109,9 @@ class SystemCalls:
             self._close_descriptor(process, number, body, now_us)
 
     def _answer(self, process: Process, number: int, reply: Reply) -> None:
+        """Answer a call, unless its process was killed meanwhile: then nothing that it did matters any more."""
+        if process.killed:
+            reply = os_failure(KernelReason.KILLED)
         if isinstance(reply, OsFailure):
             self.driver.tally.refusals[reply.reason] += 1
         self.listener.answer(process.session, number, reply)
@@ -122,7 +142,8 @@ class SystemCalls:
         def done(outcome: Window | OsFailure, moment_us: int) -> None:
             self._window_opened(process, file, number, outcome, moment_us)
 
-        OpenWindow(self.driver, process.pid, body, done).start(now_us)
+        task = TaskReference(process.session, body.thread_id)
+        OpenWindow(self.driver, process.pid, task, body, done).start(now_us)
 
     def _window_opened(
         self, process: Process, file: DeviceFile, number: int, outcome: Window | OsFailure, now_us: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from lpar.alarms import Alarms
+from lpar.fault_line import FaultLines
 from lpar.hcall import HcallInFlight, HcallReturn, Hypercalls
 from lpar.mutex import Mutex
 from lpar.pool import Pool
@@ -32,12 +33,17 @@ class VasDriver:
         self.tally: Tally = hypercalls.tally
         self.pools = {credit_type: Pool(credit_type) for credit_type in CreditType}
         self.mutex = Mutex()
+        self.fault_lines = FaultLines()
         self.migrating = False
         self.copy_paste = False
         self.nx_limits: NxFeatureCapabilities | None = None
         self.operations = 0
         self.reopening = KernelReopening()
         self._last_order = 0
+
+    def note(self, level: str, event: str, **facts: object) -> None:
+        """Log with the epoch of this boot's session with the hypervisor; `window` is the fact of one window's lines."""
+        self.effects.note(level, event, epoch=self.hypercalls.epoch, **facts)
 
     def next_order(self) -> int:
         """The place of a new window among all windows of the partition."""

@@ -21,10 +21,12 @@ from protocol.hcall_messages import (
     HAllocateVasWindow,
     HcallStatus,
     HDeallocateVasWindow,
+    HGetNxFault,
     HHomeNodeAssociativity,
     HModifyVasWindow,
     HQueryNxCapabilities,
     HQueryVasCapabilities,
+    NxFault,
     NxFeatureCapabilities,
     NxOverallCapabilities,
     VasFeatureCapabilities,
@@ -46,10 +48,11 @@ HcallReply = (
     | VasFeatureCapabilities
     | NxOverallCapabilities
     | NxFeatureCapabilities
+    | NxFault
 )
 
 BUSY_LOOPED = (HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow)
-"""The hcalls that the driver wraps in its busy loop; queries never return busy."""
+"""The hcalls that the driver wraps in its busy loop; queries and H_GET_NX_FAULT never return busy."""
 
 REPLIES: dict[type[Request], tuple[Hcall, tuple[type[Reply], ...]]] = {
     HHomeNodeAssociativity: (Hcall.H_HOME_NODE_ASSOCIATIVITY, (Associativity,)),
@@ -58,6 +61,7 @@ REPLIES: dict[type[Request], tuple[Hcall, tuple[type[Reply], ...]]] = {
     HDeallocateVasWindow: (Hcall.H_DEALLOCATE_VAS_WINDOW, (HcallStatus,)),
     HQueryVasCapabilities: (Hcall.H_QUERY_VAS_CAPABILITIES, (VasOverallCapabilities, VasFeatureCapabilities)),
     HQueryNxCapabilities: (Hcall.H_QUERY_NX_CAPABILITIES, (NxOverallCapabilities, NxFeatureCapabilities)),
+    HGetNxFault: (Hcall.H_GET_NX_FAULT, (NxFault,)),
 }
 """The hcall that a request is, and what may answer it."""
 
@@ -90,10 +94,11 @@ class HcallWaiter(Protocol):
 
 @dataclass(slots=True, eq=False)
 class HcallInFlight:
-    """An hcall that has not ended: on the wire, or between two rounds of the busy loop (`alarm` is set)."""
+    """An hcall that has not ended: on the wire since `issued_us`, or between two rounds of the busy loop (`alarm`)."""
 
     request: Request
     waiter: HcallWaiter
+    issued_us: int = 0
     alarm: Alarm | None = None
     given_up: bool = False
 
@@ -106,6 +111,11 @@ class Hypercalls:
         self.alarms = alarms
         self.tally = tally
         self._on_wire: dict[int, HcallInFlight] = {}
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the session with the hypervisor; 0 before the first."""
+        return self.dialer.session.epoch
 
     def issue(self, request: Request, waiter: HcallWaiter, now_us: int) -> HcallInFlight:
         """Make an hcall; `waiter.returned` is called later, never from here."""
@@ -131,7 +141,7 @@ class Hypercalls:
             return
         answer = self._read(call.request, reply)
         if answer.code is not None:
-            self.tally.hcalls[answer.code] += 1
+            self.tally.hcall_returned(answer.hcall, answer.code, now_us - call.issued_us)
         loops = isinstance(call.request, BUSY_LOOPED) and not call.given_up
         if answer.code is not None and answer.code.is_busy and loops:
             hint_ms = BUSY_HINT_MS[answer.code]
@@ -140,7 +150,7 @@ class Hypercalls:
             call.waiter.returned(answer, now_us)
 
     def _put_on_wire(self, call: HcallInFlight, now_us: int) -> None:
-        call.alarm = None
+        call.alarm, call.issued_us = None, now_us
         try:
             number = self.dialer.call(self.dialer.session, call.request, now_us)
         except BacklogFull:

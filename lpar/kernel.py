@@ -5,20 +5,26 @@ from __future__ import annotations
 from lpar.alarms import Alarms
 from lpar.boot import Boot
 from lpar.configuration import ConfigurationFollower
-from lpar.debugfs import add_window_listing
+from lpar.csb import StatusBlocks
+from lpar.debugfs import add_fault_listing, add_window_listing
 from lpar.device import SystemCalls
 from lpar.driver import VasDriver
 from lpar.drmgr import Drmgr
 from lpar.eager import EagerReopening
 from lpar.hcall import Hypercalls
 from lpar.lparcfg import Lparcfg
+from lpar.metrics import metrics_of
 from lpar.migration import MigrationAction, Mobility
+from lpar.nx_fault import NxFaults
+from lpar.signal import Signals
 from lpar.statistics import KernelStatistics, Tally, snapshot
 from lpar.sysfs import FileTree
+from protocol.device_messages import RaiseSignal, UpdateCsb
 from protocol.dialer import Dialer
 from protocol.effects import Effects
-from protocol.hcall_messages import ConfigurationChange, QueryConfiguration, Reconfigured
+from protocol.hcall_messages import ConfigurationChange, FaultInterrupt, QueryConfiguration, Reconfigured
 from protocol.listener import Listener
+from protocol.metrics import Family
 from protocol.session import Answered, Called, Noticed
 from protocol.session_messages import BeatEcho
 from protocol.system import LparSettings, SystemSettings
@@ -34,6 +40,7 @@ class Kernel:
         self, system: SystemSettings, settings: LparSettings, dialer: Dialer, listener: Listener, effects: Effects
     ) -> None:
         self.listener = listener
+        self.dynamic_qos = settings.dynamic_qos
         self.alarms = Alarms()
         self.hypercalls = Hypercalls(dialer, self.alarms, Tally())
         self.driver = VasDriver(system, self.hypercalls, self.alarms, effects)
@@ -43,7 +50,11 @@ class Kernel:
         lparcfg = Lparcfg.of(settings)
         lparcfg.add_to(self.files)
         add_window_listing(self.files, self.driver)
+        add_fault_listing(self.files, self.driver)
         self.calls = SystemCalls(listener, self.driver, self.files, system.limits.descriptors_per_process)
+        self.signals = Signals(listener, self.driver, self.calls)
+        self.status_blocks = StatusBlocks(listener, self.driver, self.calls, self.signals)
+        self.nx_faults = NxFaults(self.driver, self.status_blocks.update)
         drmgr = Drmgr(self.driver, self.files, lparcfg)
         self.configuration = ConfigurationFollower(dialer, self.alarms, drmgr)
         self.mobility = Mobility(self.driver)
@@ -51,7 +62,7 @@ class Kernel:
 
     def boot(self, now_us: int) -> None:
         """The session with the hypervisor is new: ask for capabilities, then for the configuration."""
-        Boot(self.driver, self.files, self._up).start(now_us)
+        Boot(self.driver, self.files, self._up, dynamic_qos=self.dynamic_qos).start(now_us)
 
     def _up(self, now_us: int) -> None:
         self.booted = True
@@ -64,6 +75,13 @@ class Kernel:
         else:
             self.listener.retry(event.session, event.number, BOOT_RETRY_MS)
 
+    def process_answered(self, event: Answered, now_us: int) -> None:
+        """A process answered what the kernel did to it."""
+        if isinstance(event.request, RaiseSignal):
+            self.signals.answered(event, now_us)
+        elif isinstance(event.request, UpdateCsb):
+            self.status_blocks.answered(event)
+
     def answered(self, event: Answered, now_us: int) -> None:
         """The hypervisor answered a request."""
         if isinstance(event.request, QueryConfiguration | Reconfigured):
@@ -72,8 +90,10 @@ class Kernel:
             self.hypercalls.answered(event.number, event.reply, now_us)
 
     def noticed(self, event: Noticed, now_us: int) -> None:
-        """The hypervisor says, directly or in a beat's echo, which configuration the partition should be at."""
-        if isinstance(event.body, BeatEcho | ConfigurationChange):
+        """A fault interrupt, or which configuration the partition should be at: directly or in a beat's echo."""
+        if isinstance(event.body, FaultInterrupt):
+            self.nx_faults.interrupted(event.body, now_us)
+        elif isinstance(event.body, BeatEcho | ConfigurationChange):
             self.configuration.heard(event.body.generation, now_us)
 
     def migrate(self, action: MigrationAction, now_us: int) -> None:
@@ -87,4 +107,9 @@ class Kernel:
 
     def statistics(self) -> KernelStatistics:
         driver = self.driver
-        return snapshot(driver.tally, driver.pools, len(self.calls.processes), len(driver.mutex))
+        pending_faults = sum(line.pending_faults for line in driver.fault_lines)
+        return snapshot(driver.tally, driver.pools, len(self.calls.processes), len(driver.mutex), pending_faults)
+
+    def metrics(self) -> list[Family]:
+        """This boot's counts as metrics; a restart of the partition sets the counters back to 0."""
+        return metrics_of(self.driver, len(self.calls.processes))

@@ -73,8 +73,8 @@ class MigrationEvent(Operation):
             self._finish(now_us)
             return
         if self._target != self.pool.total:
-            total, note = self.pool.total, self.driver.effects.note
-            note("warning", "credits_differ", total=total, target=self._target, action=self.action.name.lower())
+            total, action = self.pool.total, self.action.name.lower()
+            self.driver.note("warning", "credits_differ", total=total, target=self._target, action=action)
         self.lock(MigrationStage.LOCK, now_us)
 
     def granted(self, now_us: int) -> None:
@@ -154,7 +154,7 @@ class Mobility:
             MigrationEvent(self.driver, action, done).start(now_us)
 
     def _tell(self, action: MigrationAction, result: Reconfiguration) -> None:
-        self.driver.effects.note(
+        self.driver.note(
             "info" if result.failure is None else "error",
             "migration",
             action=action.name.lower(),

@@ -14,7 +14,7 @@ from lpar.alarms import Alarm
 from lpar.driver import DEFAULT_DOMAIN, Operation, VasDriver
 from lpar.failure import os_failure
 from lpar.hcall import HcallReturn
-from lpar.window import WINDOW_CREDITS, Window
+from lpar.window import WINDOW_CREDITS, TaskReference, Window
 from protocol.codes import MODIFY_FLAGS, CreditType, HcallCode, KernelReason
 from protocol.device_messages import OsFailure, TxWinOpen
 from protocol.hcall_messages import (
@@ -63,22 +63,29 @@ class OpenWindow(Operation):
     """One open. `done(outcome, now_us)` is called once: with the window, or with why there is none."""
 
     def __init__(
-        self, driver: VasDriver, pid: int, attributes: TxWinOpen, done: Callable[[Window | OsFailure, int], None]
+        self,
+        driver: VasDriver,
+        pid: int,
+        task: TaskReference,
+        attributes: TxWinOpen,
+        done: Callable[[Window | OsFailure, int], None],
     ) -> None:
         super().__init__(driver)
         credit_type = CreditType.QOS if attributes.flags & QOS_CREDIT_FLAG else CreditType.DEFAULT
         self.pool = driver.pools[credit_type]
-        self.window = Window(credit_type, pid, attributes.descriptor)
+        self.window = Window(credit_type, pid, attributes.descriptor, task)
         self.attributes = attributes
         self.domain = DEFAULT_DOMAIN
         self.deadline: Alarm | None = None
         self.failure: OsFailure | None = None
         self.expired = False
+        self.started_us = 0
         self._done: Callable[[Window | OsFailure, int], None] | None = done
 
     def start(self, now_us: int) -> None:
         """Take a credit of the partition's own count, before any hcall."""
         self.begin()
+        self.started_us = now_us
         self.pool.used += 1
         if self.pool.used > self.pool.total:
             self._give_up(os_failure(KernelReason.NO_CREDIT, f"{self.pool.total} credits in all"), now_us)
@@ -109,8 +116,10 @@ class OpenWindow(Operation):
         elif self.stage is OpenStage.MODIFY:
             self._modified(answer, now_us)
         elif self.stage is OpenStage.DEALLOCATE:
-            if not answer.succeeded:
-                self.driver.effects.note("error", "deallocate_failed", window=self.window.window_id, why=answer.words)
+            if answer.succeeded:
+                self.driver.fault_lines.free(self.window.window_id)
+            else:
+                self.driver.note("error", "deallocate_failed", window=self.window.window_id, why=answer.words)
             self.lock(OpenStage.LOCK_TO_UNCOUNT, now_us)
 
     def _placed(self, answer: HcallReturn, now_us: int) -> None:
@@ -141,6 +150,7 @@ class OpenWindow(Operation):
             self._give_up(self.failure or hcall_failure(answer), now_us)
             return
         self.window.set_up(answer.reply)
+        self.driver.fault_lines.request(self.window)
         self.pool.progress += 1
         self.unlock(now_us)
         if self.window.paste_address is None:
@@ -216,6 +226,7 @@ class OpenWindow(Operation):
     def _answer(self, outcome: Window | OsFailure, now_us: int) -> None:
         done, self._done = self._done, None
         if done is not None:
+            self.driver.tally.open_us.observe(now_us - self.started_us)
             done(outcome, now_us)
 
 

@@ -24,13 +24,19 @@ class DeviceFile:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One client process. `dead` says that its partition went down under it: its descriptors answer ENODEV."""
+    """One client process.
+
+    `dead` says that its partition went down under it: its descriptors answer ENODEV. `killed`: a signal has ended it.
+    `csb_updates` are the status blocks that it has not taken yet.
+    """
 
     session: Session
     pid: int
     descriptors: dict[int, DeviceFile] = field(default_factory=dict)
     mappings: dict[int, tuple[DeviceFile, Mapping]] = field(default_factory=dict)
     dead: bool = False
+    killed: bool = False
+    csb_updates: int = 0
     _freed: list[int] = field(default_factory=list)
     _next_descriptor: int = FIRST_DESCRIPTOR
     _last_mapping: int = 0

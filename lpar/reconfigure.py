@@ -22,7 +22,11 @@ class ReconfigureStage(Enum):
 
 
 class Reconfigure(Operation):
-    """vas_reconfig_capabilties: set a type's total, then close or reopen windows under the mutex."""
+    """vas_reconfig_capabilties: set a type's total, then close or reopen windows under the mutex.
+
+    The new total is set before the first hcall, and nothing sets it back. So when an hcall fails midway, the caller is
+    told of the failure and yet the new total stands, with the windows that were closed or reopened until then.
+    """
 
     def __init__(
         self, driver: VasDriver, pool: Pool, new_total: int, done: Callable[[Reconfiguration, int], None]
@@ -32,14 +36,17 @@ class Reconfigure(Operation):
         self.new_total = new_total
         self.result = Reconfiguration()
         self.stranded = Reconfiguration(reopened=self.result.reopened)
+        self.started_us = 0
         self._done = done
 
     def start(self, now_us: int) -> None:
         self.begin()
+        self.started_us = now_us
         self.lock(ReconfigureStage.LOCK, now_us)
 
     def granted(self, now_us: int) -> None:
         pool, old_total = self.pool, self.pool.total
+        # Linux' atomic_set: from here on a failure leaves the new total standing.
         pool.total = self.new_total
         self.stage = ReconfigureStage.WALK
         if old_total < self.new_total:
@@ -66,5 +73,6 @@ class Reconfigure(Operation):
         self.unlock(now_us)
         if self.result.failure is not None or self.stranded.failure is not None:
             self.driver.reopening.try_again_later(self.pool, now_us)
+        self.driver.tally.reconfigure_us.observe(now_us - self.started_us)
         self._done(self.result, now_us)
         self.end()

@@ -8,12 +8,13 @@ from lpar.core import DEVICE, INCARNATION_BYTES, LparCore
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import Exit
-from protocol.node import run_node
+from protocol.metrics_server import MetricsPlace
+from protocol.run import run_node
 from protocol.system import Addresses, SystemSettings
 
 
-def serve(system: SystemSettings, addresses: Addresses, name: str) -> Exit:
-    """Run partition `name` until it is stopped; says how it ended."""
+def serve(system: SystemSettings, addresses: Addresses, name: str, metrics: MetricsPlace | None = None) -> Exit:
+    """Run partition `name` until it is stopped; says how it ended. `metrics` is where to serve them; None: nowhere."""
     settings = system.lpar_named(name)
     endpoint = addresses.device.get(name)
     if settings is None or endpoint is None:
@@ -27,4 +28,4 @@ def serve(system: SystemSettings, addresses: Addresses, name: str) -> Exit:
         endpoints={addresses.network: endpoint},
     )
     core = LparCore(system, settings, identity, addresses.hcall, os.urandom)
-    return run_node(core, {DEVICE: endpoint}, system.limits.memory_mb)
+    return run_node(core, {DEVICE: endpoint}, system.limits.memory_mb, metrics)

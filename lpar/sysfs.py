@@ -70,12 +70,15 @@ class FileTree:
             file.store(text, now_us, stored)
 
 
-def add_vas_capabilities(files: FileTree, driver: VasDriver, credit_type: CreditType) -> None:
-    """The folder of a credit type, which exists only where its feature bit is set (sysfs_add_vas_caps)."""
+def add_vas_capabilities(files: FileTree, driver: VasDriver, credit_type: CreditType, *, dynamic_qos: bool) -> None:
+    """The folder of a credit type, which exists only where its feature bit is set (sysfs_add_vas_caps).
+
+    A kernel from before update_total_credits has no dynamic QoS: its QoS total is what it read at its start.
+    """
     folder, pool = CAPABILITIES_FOLDER[credit_type], driver.pools[credit_type]
     files.add(f"{folder}/nr_total_credits", File(READ_ONLY, lambda: f"{pool.total}\n"))
     files.add(f"{folder}/nr_used_credits", File(READ_ONLY, lambda: f"{pool.used}\n"))
-    if credit_type is CreditType.QOS:
+    if credit_type is CreditType.QOS and dynamic_qos:
         files.add(UPDATE_TOTAL_CREDITS, File(WRITE_ONLY, store=TotalCredits(driver, pool)))
 
 

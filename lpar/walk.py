@@ -73,9 +73,10 @@ class CloseWalk:
 
     def returned(self, answer: HcallReturn, now_us: int) -> None:
         assert self._window is not None, "a window is being closed"
-        if not answer.succeeded:
-            note = self.driver.effects.note
-            note("error", "deallocate_failed", window=self._window.window_id, why=answer.words)
+        if answer.succeeded:
+            self.driver.fault_lines.free(self._window.window_id)
+        else:
+            self.driver.note("error", "deallocate_failed", window=self._window.window_id, why=answer.words)
             if self.excess is not None:
                 self.result.failed(answer)
                 self._finished(now_us)
@@ -149,7 +150,7 @@ class ReopenWalk:
         if self.stage is ReopenStage.ALLOCATE:
             self._allocated(window, answer, now_us)
         elif self.stage is ReopenStage.DEALLOCATE:
-            self._finished(now_us)
+            self._deallocated(window, answer, now_us)
         elif answer.succeeded:
             self._activate(window, now_us)
         else:
@@ -162,6 +163,7 @@ class ReopenWalk:
             self._finished(now_us)
             return
         window.set_up(answer.reply)
+        self.driver.fault_lines.request(window)
         if window.paste_address is None:
             self.result.failure = os_failure(KernelReason.RECONFIGURE, "copy/paste is no longer offered")
             self._deallocate(window, now_us)
@@ -173,6 +175,13 @@ class ReopenWalk:
         """The window cannot be used: give it back to the hypervisor and stop; its flag stays."""
         self.stage = ReopenStage.DEALLOCATE
         self.driver.hypercalls.issue(HDeallocateVasWindow(window_id=window.window_id), self, now_us)
+
+    def _deallocated(self, window: Window, answer: HcallReturn, now_us: int) -> None:
+        if answer.succeeded:
+            self.driver.fault_lines.free(window.window_id)
+        else:
+            self.driver.note("error", "deallocate_failed", window=window.window_id, why=answer.words)
+        self._finished(now_us)
 
     def _activate(self, window: Window, now_us: int) -> None:
         window.status &= ~self.flag

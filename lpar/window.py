@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from protocol.codes import CreditType, WindowFlag
 from protocol.hcall_messages import WindowAllocated
 from protocol.message import PasteAddress
+from protocol.session import Session
 
 WINDOW_CREDITS = 1
 """DEF_WIN_CREDS: PowerVM allows one outstanding request per window, so windows and LPAR credits are the same number."""
@@ -24,17 +25,27 @@ class Mapping:
     backed: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class TaskReference:
+    """Who opened a window (struct vas_user_win_ref): the process by its session, and the thread of it."""
+
+    session: Session
+    thread_id: int
+
+
 @dataclass(slots=True, eq=False)
 class Window:
     """One window. `status` 0 is active; otherwise it says why the window is closed in the hypervisor.
 
     `order` rises over all windows of the partition, in the order in which they entered the lists. `window_id`, the
-    interrupts and `paste_address` are new after each reopening. `mapping` is the last one made by mmap.
+    interrupts and `paste_address` are new after each reopening. `mapping` is the last one made by mmap. `task` gets the
+    status block of a request that met an absent page; it may have exited.
     """
 
     credit_type: CreditType
     pid: int
     descriptor: int | None
+    task: TaskReference
     order: int = 0
     window_id: int = 0
     completion_interrupt: int = 0

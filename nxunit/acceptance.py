@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 
 from nxunit.context import Context, ContextTable
-from nxunit.fifo import AcceptedPaste, ReceiveFifos
+from nxunit.fifo import AcceptedPaste, ReceiveFifos, priority_of
 from nxunit.statistics import Counters, FaultCause, RefusalCause
 from protocol.effects import Effects, Peer
 from protocol.paste_messages import Paste, PasteAccepted, PasteFaulted, PasteRefused
@@ -19,7 +19,8 @@ class PasteAcceptance:
 
     A window's numbers rise. A repeat of the last one is harmless: while the request is under way it only moves where
     the completion goes; afterwards it is computed again from the bytes resent, for which it needs a FIFO slot but no
-    second window credit. A lower number is an outdated copy that nobody waits for, and gets no answer.
+    second window credit. One that ended in a translation fault is accepted again and not run: its status block is
+    the kernel's affair. A lower number is an outdated copy that nobody waits for, and gets no answer.
     """
 
     def __init__(self, contexts: ContextTable, fifos: ReceiveFifos, counters: Counters, effects: Effects) -> None:
@@ -29,7 +30,7 @@ class PasteAcceptance:
         self.effects = effects
         self.stopping = False
 
-    def receive(self, peer: Peer, paste: Paste, frame: bytes) -> None:
+    def receive(self, peer: Peer, paste: Paste, frame: bytes, now_us: int) -> None:
         """Take a paste in or turn it away."""
         context = self.contexts.find(paste.window_id)
         if context is None:
@@ -38,14 +39,15 @@ class PasteAcceptance:
             self._turn_away(peer, paste, FaultCause.WRONG_TOKEN)
         elif paste.number < context.last_number:
             self.counters.outdated += 1
-        elif context.pending is not None and paste.number == context.last_number:
+        elif paste.number == context.last_number and (context.faulted or context.pending is not None):
             self.counters.repeated += 1
-            context.pending.peer = peer
+            if context.pending is not None:
+                context.pending.peer = peer
             self._accept(peer, paste)
         else:
-            self._queue(peer, paste, frame, context)
+            self._queue(peer, paste, frame, context, now_us)
 
-    def _queue(self, peer: Peer, paste: Paste, frame: bytes, context: Context) -> None:
+    def _queue(self, peer: Peer, paste: Paste, frame: bytes, context: Context, now_us: int) -> None:
         recomputes = paste.number == context.last_number
         if context.closing:
             self._turn_away(peer, paste, FaultCause.CLOSING)
@@ -56,12 +58,13 @@ class PasteAcceptance:
         if not recomputes and not context.has_window_credit:
             self._turn_away(peer, paste, RefusalCause.NO_WINDOW_CREDIT)
             return
-        accepted = AcceptedPaste(context, paste.number, peer, paste.crb, frame, recomputes)
+        priority = priority_of(context)
+        accepted = AcceptedPaste(context, paste.number, peer, paste.crb, frame, recomputes, priority, now_us)
         if not self.fifos.push(accepted):
             self._turn_away(peer, paste, RefusalCause.FIFO_FULL)
             return
         context.jobs += 1
-        context.last_number, context.pending = paste.number, accepted
+        context.last_number, context.pending, context.faulted = paste.number, accepted, False
         if recomputes:
             self.counters.recomputed += 1
         else:

@@ -16,9 +16,11 @@ NO_NUMBER = -1
 
 @dataclass(slots=True, eq=False)
 class Context:
-    """One send window. `jobs` counts its requests queued or running, `credits_taken` those that hold a window credit.
+    """One send window.
 
-    Of its pastes only the last number is kept: `pending` is that paste until it completes.
+    `jobs` counts its requests that are queued, running or stopped by a translation fault, `credits_taken` those that
+    hold a window credit. Of its pastes only the last number is kept: `pending` is that paste until it completes,
+    `faulted` says that it ended in a translation fault, `held_low` that it was held to the low byte-count limit.
     """
 
     window_id: int
@@ -31,6 +33,8 @@ class Context:
     credits_taken: int = 0
     last_number: int = NO_NUMBER
     pending: AcceptedPaste | None = None
+    faulted: bool = False
+    held_low: bool = False
     bytes_processed: int = 0
     closing: bool = False
     closers: list[tuple[Session, int]] = field(default_factory=list)
@@ -43,6 +47,11 @@ class Context:
     def has_window_credit(self) -> bool:
         return self.credits_taken < self.window_credits
 
+    @property
+    def guaranteed_slots(self) -> int:
+        """Slots of the high-priority FIFO that are this window's: for its window credits, and for one repeat."""
+        return self.window_credits + 1 if self.credit_type is CreditType.QOS else 0
+
     def is_programmed_as(self, wanted: ProgramContext) -> bool:
         mine = (self.lpar, self.credit_type, self.window_credits, self.process_id, self.token)
         theirs = (wanted.lpar, wanted.credit_type, wanted.window_credits, wanted.process_id, wanted.token)
@@ -53,10 +62,14 @@ class Context:
 
 
 class ContextTable:
-    """The contexts of a unit by window id, at most `limit`."""
+    """The contexts of a unit by window id, at most `limit`.
+
+    `guaranteed_slots` are those of the high-priority FIFO that its QoS windows have between them.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.guaranteed_slots = 0
         self._contexts: dict[int, Context] = {}
 
     def __len__(self) -> int:
@@ -75,6 +88,7 @@ class ContextTable:
         is full, the context is closing, or its requests forbid the change (as H_STATE of H_MODIFY_VAS_WINDOW).
         """
         context = self._contexts.get(wanted.window_id)
+        before = 0 if context is None else context.guaranteed_slots
         if context is None and len(self._contexts) >= self.limit:
             return False
         if context is not None:
@@ -83,10 +97,13 @@ class ContextTable:
             if context.token == wanted.token:
                 context.lpar, context.credit_type = wanted.lpar, wanted.credit_type
                 context.window_credits, context.process_id = wanted.window_credits, wanted.process_id
+                self.guaranteed_slots += context.guaranteed_slots - before
                 return True
-        self._contexts[wanted.window_id] = Context(
+        context = Context(
             wanted.window_id, wanted.lpar, wanted.credit_type, wanted.window_credits, wanted.process_id, wanted.token
         )
+        self._contexts[wanted.window_id] = context
+        self.guaranteed_slots += context.guaranteed_slots - before
         return True
 
     def page(self, above: int) -> Contexts:
@@ -97,9 +114,11 @@ class ContextTable:
 
     def remove(self, context: Context) -> None:
         del self._contexts[context.window_id]
+        self.guaranteed_slots -= context.guaranteed_slots
 
     def clear(self) -> int:
         """Drop every context; returns how many there were."""
         dropped = len(self._contexts)
         self._contexts.clear()
+        self.guaranteed_slots = 0
         return dropped

@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nxunit.acceptance import PASTE_LINK, PasteAcceptance
-from nxunit.context import Context, ContextTable
-from nxunit.fifo import AcceptedPaste, ReceiveFifos
-from nxunit.job import Job, Outcome
+from nxunit.context import ContextTable
+from nxunit.fifo import ReceiveFifos
+from nxunit.job import Job, Outcome, TranslationFault
+from nxunit.metrics import unit_metrics
+from nxunit.requests import Requests
 from nxunit.resume import SuspendedJobs
 from nxunit.statistics import Counters, UnitStatistics
+from nxunit.windows import Windows
 from protocol import fabric_messages as fabric
 from protocol.clock import MILLISECOND_US, SECOND_US, earliest
 from protocol.codes import ExitCode
 from protocol.dialer import Dialer, Identity
 from protocol.effects import Effects, Exit, Peer
-from protocol.paste_messages import Paste, PasteCompleted
+from protocol.metrics import Family
+from protocol.paste_messages import Paste
 from protocol.refusals import RefusalCode
 from protocol.session import Answered, Called, Ended, Established, Event
 from protocol.session_messages import ByeDone, Refused
@@ -32,6 +36,8 @@ NO_LEASE_RETRY_MS = 100
 BYE_WAIT_US = 1 * SECOND_US
 LINGER_US = 100 * MILLISECOND_US
 """How long the last completions get to leave the process after the last one was sent."""
+FAULTS_WAIT_US = 2 * SECOND_US
+"""How long a stopping unit with nothing else to do lets kernels fetch the translation faults that it holds."""
 INCARNATION_BYTES = 16
 SECRET_BYTES = 32
 
@@ -56,13 +62,16 @@ class UnitCore:
         terms = times.terms(times.fence_ms, by_beats=True)
         self.dialer = Dialer(FABRIC_LINK, fabric_endpoint, identity, terms, self.effects)
         self.contexts = ContextTable(system.limits.windows_per_unit)
-        self.fifos = ReceiveFifos(chip.fifo_depth)
+        self.fifos = ReceiveFifos(chip.fifo_depth, self.contexts)
         self.counters = Counters()
         self.acceptance = PasteAcceptance(self.contexts, self.fifos, self.counters, self.effects)
         self.suspended = SuspendedJobs(entropy(SECRET_BYTES))
-        self._running: tuple[Job, AcceptedPaste] | None = None
+        self.requests = Requests(self.fifos, self.suspended, self.counters, self.effects)
+        self.windows = Windows(self.contexts, self.suspended, self.counters, self.dialer)
+        self.faults = self.windows.faults
         self._lease_anchor_us: int | None = None
         self._ready_number: int | None = None
+        self._drained_us: int | None = None
         self._bye_us: int | None = None
         self._bye_done = False
 
@@ -76,7 +85,7 @@ class UnitCore:
         body = envelope.body
         if link == PASTE_LINK:
             if isinstance(body, Paste):
-                self.acceptance.receive(peer, body, envelope.frames[0])
+                self.acceptance.receive(peer, body, envelope.frames[0], now_us)
             return
         if isinstance(body, ByeDone) and self._bye_us is not None:
             self._bye_done = True
@@ -102,10 +111,11 @@ class UnitCore:
         fence_us = None
         if self.contexts and self._lease_anchor_us is not None:
             fence_us = self._lease_anchor_us + self.fence_us
-        return earliest(self.dialer.wake_us(), fence_us)
+        patience_us = None if self._drained_us is None else self._drained_us + FAULTS_WAIT_US
+        return earliest(self.dialer.wake_us(), fence_us, patience_us)
 
     def stop(self, now_us: int) -> None:
-        """Refuse new pastes, finish what is queued, say BYE, then exit."""
+        """Refuse new pastes, finish what is queued, let faults be fetched for a while, say BYE, then exit."""
         self.acceptance.stopping = True
         self.effects.note("info", "unit_stopping", queued=len(self.fifos.high) + len(self.fifos.normal))
         self._wind_up(now_us)
@@ -113,69 +123,41 @@ class UnitCore:
     def take_job(self, now_us: int) -> Job | None:
         """Pull the next request, which frees its FIFO slot. None: nothing waits, or the engine has a job already."""
         self._fence_if_due(now_us)
-        if self._running is not None:
-            return None
-        paste = self.fifos.pull()
-        if paste is None:
-            return None
-        state = None
-        if paste.crb.resume:
-            state = self.suspended.find(paste.context.key, paste.crb.resume, now_us)
-        job = Job(paste.crb, paste.frame, state)
-        self._running = (job, paste)
-        return job
+        return self.requests.take(now_us)
 
     @property
     def has_work(self) -> bool:
         """Whether `take_job` would give a job."""
-        return bool(self.fifos) and self._running is None
+        return bool(self.fifos) and self.requests.idle
 
     def finish(self, job: Job, outcome: Outcome, now_us: int) -> None:
         """The engine is done: send the status block and the target, then return the window credit.
 
-        The outcome of a job that a fence has dropped meanwhile goes nowhere.
+        A request that stopped at an absent page gets neither: the hypervisor is told, and it stays a request of its
+        window until the kernel has fetched the fault. The outcome of a job that a fence has dropped goes nowhere.
         """
         self._fence_if_due(now_us)
-        if self._running is None or self._running[0] is not job:
+        paste = self.requests.finish(job, now_us)
+        if paste is None:
             return
-        paste = self._running[1]
-        context = paste.context
-        self._running = None
-        self._complete(paste, outcome, now_us)
-        context.jobs -= 1
-        if context.pending is paste:
-            context.pending = None
-        if not paste.recomputes:
-            context.credits_taken -= 1
-        if context.closing and not context.jobs:
-            self._closed(context)
+        if isinstance(outcome, TranslationFault):
+            self.windows.stopped(paste, outcome, now_us)
+        else:
+            self.requests.complete(paste, outcome, now_us)
+            self.windows.close_if_drained(paste.context)
         if self.acceptance.stopping:
             self._wind_up(now_us)
 
     def statistics(self) -> UnitStatistics:
         """The counters so far and the sizes of the tables now."""
         fifos = self.fifos
-        return self.counters.snapshot(len(self.contexts), len(fifos.high), len(fifos.normal), len(self.suspended))
+        return self.counters.snapshot(
+            len(self.contexts), len(fifos.high), len(fifos.normal), len(self.suspended), len(self.faults)
+        )
 
-    # Requests.
-
-    def _complete(self, paste: AcceptedPaste, outcome: Outcome, now_us: int) -> None:
-        csb, context = outcome.csb, paste.context
-        if outcome.suspended is not None:
-            progress = (csb.processed_bytes, csb.target_bytes, csb.crc32, csb.adler32)
-            token = self.suspended.keep(
-                context.key, paste.number, paste.crb.resume, progress, outcome.suspended, now_us
-            )
-            csb = csb.model_copy(update={"resume": token})
-        completed = PasteCompleted(window_id=context.window_id, number=paste.number, csb=csb)
-        self.effects.send(PASTE_LINK, paste.peer, Envelope(completed, frames=(outcome.target,)))
-        if paste.recomputes:
-            return
-        source_bytes = max(csb.processed_bytes - paste.crb.history_bytes, 0)
-        context.bytes_processed += source_bytes
-        self.counters.bytes_in += source_bytes
-        self.counters.bytes_out += csb.target_bytes
-        self.counters.completed[csb.code] += 1
+    def metrics(self) -> list[Family]:
+        """The counters and tables for a monitoring system."""
+        return unit_metrics(self.counters, self.contexts, self.fifos, len(self.faults))
 
     # The hypervisor.
 
@@ -184,10 +166,8 @@ class UnitCore:
             self._called(event, now_us)
         elif isinstance(event, Established):
             self._established(event, now_us)
-        elif isinstance(event, Answered) and event.number == self._ready_number:
-            self._ready_number = None
-            if isinstance(event.reply, Refused):
-                self.effects.note("warning", "unit_ready_refused", code=str(event.reply.code))
+        elif isinstance(event, Answered):
+            self._answered(event, now_us)
         elif isinstance(event, Ended):
             self._ended(event.refusal, now_us)
 
@@ -200,6 +180,20 @@ class UnitCore:
                 request_limit_bytes=self.system.request_limit_bytes,
             )
             self._ready_number = self.dialer.call(event.session, ready, now_us)
+        if not event.resumed:
+            self.faults.session_over()
+            self.faults.tell(now_us)
+
+    def _answered(self, event: Answered, now_us: int) -> None:
+        """The hypervisor has noted our limits or a fault; a refused fault is told again in the next session."""
+        if isinstance(event.reply, Refused):
+            self.effects.note(
+                "warning", "request_refused", request=event.request.type, code=str(event.reply.code),
+                expected=event.reply.expected, came=event.reply.came,
+            )  # fmt: skip
+        if event.number == self._ready_number:
+            self._ready_number = None
+        self.windows.fault_noted(event.number, now_us)
 
     def _ended(self, refusal: Refused, now_us: int) -> None:
         if refusal.code is not RefusalCode.SESSION_DEAD:
@@ -212,50 +206,23 @@ class UnitCore:
     def _start_over(self, now_us: int) -> None:
         """A new session; the contexts stay until the hypervisor closes them or the fence does."""
         self._ready_number = None
+        self.faults.session_over()
         self.dialer.start_over(self.entropy(INCARNATION_BYTES), now_us)
 
     def _called(self, event: Called, now_us: int) -> None:
         body = event.body
         if isinstance(body, fabric.ProgramContext):
-            self._program(event, body, now_us)
+            if self.acceptance.stopping or not self._lease_holds(now_us):
+                # Before the first echo of a beat there is nothing from which the fence could be counted.
+                self.dialer.retry(event.session, event.number, NO_LEASE_RETRY_MS)
+                return
+            self.windows.program(event, body)
         elif isinstance(body, fabric.CloseContext):
-            self._close(event, body)
+            self.windows.close(event, body)
+        elif isinstance(body, fabric.ReturnCredit):
+            self.windows.return_credit(event, body, now_us)
         elif isinstance(body, fabric.ListContexts):
             self.dialer.answer(event.session, event.number, self.contexts.page(body.above))
-
-    def _program(self, event: Called, wanted: fabric.ProgramContext, now_us: int) -> None:
-        if self.acceptance.stopping or not self._lease_holds(now_us):
-            # Before the first echo of a beat there is nothing from which the fence could be counted.
-            self.dialer.retry(event.session, event.number, NO_LEASE_RETRY_MS)
-            return
-        accepted = self.contexts.program(wanted)
-        if not accepted:
-            facts = {"contexts": len(self.contexts), "limit": self.contexts.limit}
-            self.effects.note("warning", "context_not_programmed", window_id=wanted.window_id, **facts)
-        answer = fabric.ContextProgrammed(window_id=wanted.window_id, accepted=accepted)
-        self.dialer.answer(event.session, event.number, answer)
-
-    def _close(self, event: Called, wanted: fabric.CloseContext) -> None:
-        context = self.contexts.find(wanted.window_id)
-        if context is None:
-            unknown = fabric.ContextClosed(window_id=wanted.window_id, bytes_processed=0)
-            self.dialer.answer(event.session, event.number, unknown)
-            return
-        context.closing = True
-        context.closers.append((event.session, event.number))
-        if context.jobs:
-            draining = fabric.ContextDraining(window_id=context.window_id, in_flight=context.jobs)
-            self.dialer.send(event.session, draining)
-        else:
-            self._closed(context)
-
-    def _closed(self, context: Context) -> None:
-        """The last request is done: the context is gone, everyone who asked for that is told."""
-        self.contexts.remove(context)
-        self.suspended.forget(context.key)
-        answer = fabric.ContextClosed(window_id=context.window_id, bytes_processed=context.bytes_processed)
-        for session, number in context.closers:
-            self.dialer.answer(session, number, answer)
 
     # Fence and end.
 
@@ -269,8 +236,7 @@ class UnitCore:
 
     def _fence(self, now_us: int) -> None:
         """Become certainly quiet, and tell the hypervisor so by coming back as a new incarnation with no contexts."""
-        queued = self.fifos.clear() + (self._running is not None)
-        self._running = None
+        queued = self.requests.drop() + self.faults.clear()
         self.suspended.clear()
         contexts = self.contexts.clear()
         self.counters.fences += 1
@@ -278,14 +244,23 @@ class UnitCore:
         if self._bye_us is None:
             self._start_over(now_us)
 
+    def _waits_for_faults(self, now_us: int) -> bool:
+        """Whether there is still time for the kernels to fetch what is held, and a hypervisor to tell of it."""
+        if self._drained_us is None:
+            self._drained_us = now_us
+        return bool(len(self.faults)) and self.dialer.established and now_us < self._drained_us + FAULTS_WAIT_US
+
     def _wind_up(self, now_us: int) -> None:
         """Nothing left to do: say BYE once, and exit when it was answered or nobody answers."""
-        if self.fifos or self._running is not None or self.effects.exit is not None:
+        if not self.requests.done or self.effects.exit is not None:
             return
         if self._bye_us is None:
+            if self._waits_for_faults(now_us):
+                return
             self._bye_us = now_us
             self._bye_done = not self.dialer.established
             self.contexts.clear()
+            self.faults.clear()
             self.dialer.say_bye()
         waited_us = now_us - self._bye_us
         if waited_us >= (LINGER_US if self._bye_done else BYE_WAIT_US):

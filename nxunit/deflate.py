@@ -11,6 +11,8 @@ RAW = -isal_zlib.MAX_WBITS
 DYNAMIC_LEVEL = 2
 """ISA-L's level for dynamic tables: level 3 costs twice the time for 5 % less output, level 1 saves nothing."""
 MEMORY_LEVEL = 9
+SYNC_FLUSH_BYTES = 5
+"""An empty stored block from its header's byte on: how a part ends that is not the last."""
 IsalError = cast("type[Exception]", isal_zlib.error)
 """What ISA-L's functions raise; the package's own type stub calls it an instance."""
 

@@ -13,15 +13,15 @@ from isal import isal_zlib
 
 from nxunit.deflate import BlockType, IsalError, deflate
 from nxunit.inflate import BadData, Inflated, InflateState, inflate, resume_inflate
-from nxunit.job import Job, Outcome, Suspended, terminated
+from nxunit.job import FORCE_LOW_LIMIT, Completion, Job, Outcome, Suspended, TranslationFault, terminated
+from nxunit.pages import Reach, find_csb_fault, find_data_fault
+from nxunit.reach import compress_reach, compressed_bytes, inflate_reach, wrap_reach
 from protocol.codes import CompletionCode, CompletionExtension, FunctionCode
 from protocol.paste_messages import Crb, CsbBody
 
 LOW_LIMIT_BYTES = 65_536
 """The low byte-count limit the user's manual proposes (table 6-7)."""
-LEAST_PROGRESS_BYTES = 4_096
-"""Source that a request gets on with when its history alone reaches the limit."""
-FORCE_LOW_LIMIT = 0x01
+
 SINGLE_BLOCK = frozenset((FunctionCode.DECOMPRESS_SINGLE_BLOCK, FunctionCode.DECOMPRESS_RESUME_SINGLE_BLOCK))
 
 
@@ -49,7 +49,18 @@ class Engine:
         self.low_limit_bytes = low_limit_bytes
 
     def run(self, job: Job) -> Outcome:
-        """Do one request. Bad input of any kind ends in a completion code, never in an exception."""
+        """Do one request, up to the first absent page that it touches: those of its data first, then the CSB's."""
+        fault = self._data_fault(job)
+        if fault is not None:
+            return fault
+        completion = self.complete(job)
+        return find_csb_fault(job.crb) or completion
+
+    def complete(self, job: Job) -> Completion:
+        """Do one request as if every page were present.
+
+        Bad input of any kind ends in a completion code, never in an exception.
+        """
         crb = job.crb
         function = _function(crb)
         if function is None:
@@ -66,6 +77,30 @@ class Engine:
             return _decompress(job, limit_bytes)
         except (MemoryError, IsalError):
             return terminated(crb, CompletionCode.HARDWARE)
+
+    def _data_fault(self, job: Job) -> TranslationFault | None:
+        """The absent page that stops the job; a request that cannot be done at all touches none."""
+        crb = job.crb
+        if not crb.source_pages and not crb.target_pages:
+            return None
+        function = _function(crb)
+        if function is None or _complaint(job, function) is not None:
+            return None
+        limit_bytes = self._limit(job)
+        decompresses = not function.compresses and function is not FunctionCode.WRAP
+        room_bytes = min(crb.target_bytes, limit_bytes) if decompresses else crb.target_bytes
+
+        def attempt(frame_bytes: int, room_bytes: int) -> Reach:
+            if function.compresses:
+                return compress_reach(job, _block_type(function), limit_bytes, frame_bytes, room_bytes)
+            if function is FunctionCode.WRAP:
+                return wrap_reach(job, limit_bytes, frame_bytes, room_bytes)
+            return inflate_reach(job, frame_bytes, room_bytes)
+
+        try:
+            return find_data_fault(crb, len(job.frame), room_bytes, attempt)
+        except (MemoryError, IsalError):
+            return None
 
     def _limit(self, job: Job) -> int:
         low = job.low_limit or bool(job.crb.function & FORCE_LOW_LIMIT)
@@ -97,14 +132,16 @@ def _complaint(job: Job, function: FunctionCode) -> CompletionCode | None:
     return None
 
 
+def _block_type(function: FunctionCode) -> BlockType:
+    return BlockType.DYNAMIC if function.uses_dynamic_table else BlockType.FIXED
+
+
 def _compress(job: Job, function: FunctionCode, limit_bytes: int) -> _Result:
-    history, source = _split(job)
-    budget_bytes = max(limit_bytes - len(history), LEAST_PROGRESS_BYTES)
-    part = source[:budget_bytes]
-    is_partial = len(part) < len(source)
-    block_type = BlockType.DYNAMIC if function.uses_dynamic_table else BlockType.FIXED
-    target = deflate(part, history, block_type, final=job.crb.final and not is_partial)
-    return _Result(target, len(history) + len(part), part, is_partial)
+    end_bytes = compressed_bytes(job, limit_bytes)
+    part = job.source[: end_bytes - len(job.history)]
+    is_partial = end_bytes < len(job.frame)
+    target = deflate(part, job.history, _block_type(function), final=job.crb.final and not is_partial)
+    return _Result(target, end_bytes, part, is_partial)
 
 
 def _wrap(job: Job, limit_bytes: int) -> _Result:
@@ -112,20 +149,19 @@ def _wrap(job: Job, limit_bytes: int) -> _Result:
     return _Result(bytes(part), len(part), part, len(part) < len(job.frame))
 
 
-def _decompress(job: Job, limit_bytes: int) -> Outcome:
+def _decompress(job: Job, limit_bytes: int) -> Completion:
     crb = job.crb
-    history, source = _split(job)
     output_limit_bytes = min(crb.target_bytes, limit_bytes)
     try:
         if isinstance(job.state, InflateState):
-            inflated = resume_inflate(job.state, source, output_limit_bytes)
+            inflated = resume_inflate(job.state, job.source, output_limit_bytes)
         else:
-            inflated = inflate(source, history, output_limit_bytes)
+            inflated = inflate(job.source, job.history, output_limit_bytes)
     except BadData as error:
         return terminated(crb, error.code)
     if inflated.full and crb.target_bytes < limit_bytes:
         return terminated(crb, CompletionCode.TARGET_SPACE)
-    return _completed(crb, _decompressed(inflated, len(history), len(source)))
+    return _completed(crb, _decompressed(inflated, len(job.history), len(job.source)))
 
 
 def _decompressed(inflated: Inflated, history_bytes: int, source_bytes: int) -> _Result:
@@ -140,13 +176,7 @@ def _decompressed(inflated: Inflated, history_bytes: int, source_bytes: int) -> 
     )
 
 
-def _split(job: Job) -> tuple[memoryview, memoryview]:
-    """History and source of the frame."""
-    frame = memoryview(job.frame)
-    return frame[: job.crb.history_bytes], frame[job.crb.history_bytes :]
-
-
-def _completed(crb: Crb, result: _Result) -> Outcome:
+def _completed(crb: Crb, result: _Result) -> Completion:
     """Counts, checksums and the completion code of a request that was carried out."""
     target_bytes = len(result.target)
     if target_bytes > crb.target_bytes:
@@ -167,7 +197,7 @@ def _completed(crb: Crb, result: _Result) -> Outcome:
         adler32=isal_zlib.adler32(result.plain, crb.adler32),
         ended=result.ended,
     )
-    return Outcome(csb, result.target, result.state)
+    return Completion(csb, result.target, result.state)
 
 
 def _compresses(crb: Crb) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocol.codes import CompletionCode, CompletionExtension
+from protocol.codes import CompletionCode, CompletionExtension, Operand
 from protocol.paste_messages import Crb, CsbBody
+
+FORCE_LOW_LIMIT = 0x01
+"""The bit of a function code that asks for the low byte-count limit."""
 
 
 class Suspended(Protocol):
@@ -33,14 +36,36 @@ class Job:
     state: Suspended | None = None
     low_limit: bool = False
 
+    @property
+    def history(self) -> memoryview:
+        return memoryview(self.frame)[: self.crb.history_bytes]
+
+    @property
+    def source(self) -> memoryview:
+        return memoryview(self.frame)[self.crb.history_bytes :]
+
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Completion:
     """A finished request: status block, target bytes, and the state to go on from where there is one."""
 
     csb: CsbBody
     target: bytes = b""
     suspended: Suspended | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationFault:
+    """A request that stopped at an absent page. Nothing of it was written that its sender would see.
+
+    `address` is that of the page in the sender's memory; for the status block, the block's own.
+    """
+
+    operand: Operand
+    address: int
+
+
+Outcome = Completion | TranslationFault
 
 
 class GzipEngine(Protocol):
@@ -50,10 +75,10 @@ class GzipEngine(Protocol):
         """Do one request."""
 
 
-def terminated(crb: Crb, code: CompletionCode) -> Outcome:
+def terminated(crb: Crb, code: CompletionCode) -> Completion:
     """The outcome of a request that was stopped: counts are zero, the checksums those it came with (CE 0x60)."""
     extension = CompletionExtension.TERMINATED | CompletionExtension.TPBC_VALID
-    return Outcome(
+    return Completion(
         CsbBody(
             code=code,
             extension=int(extension),

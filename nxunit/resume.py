@@ -21,12 +21,16 @@ WindowKey = tuple[int, bytes]
 
 @dataclass(slots=True)
 class Kept:
-    """One suspended decompression. `parent` is the token it was itself resumed from."""
+    """One suspended decompression. `parent` is the token it was itself resumed from.
+
+    `holds` counts the faulted requests that are to be sent again from it: meanwhile it does not expire.
+    """
 
     window: WindowKey
     state: Suspended
     parent: bytes
     used_us: int
+    holds: int = 0
 
 
 class SuspendedJobs:
@@ -77,6 +81,20 @@ class SuspendedJobs:
         self._kept.pop(kept.parent, None)
         return kept.state
 
+    def hold(self, window: WindowKey, token: bytes) -> None:
+        """A request from this state has faulted: the state is needed until it can be sent again."""
+        kept = self._kept.get(token)
+        if kept is not None and kept.window == window:
+            kept.holds += 1
+
+    def release(self, window: WindowKey, token: bytes, now_us: int) -> None:
+        """The fault is over; the state's life begins anew."""
+        kept = self._kept.get(token)
+        if kept is not None and kept.window == window and kept.holds:
+            kept.holds -= 1
+            kept.used_us = now_us
+            self._kept[token] = self._kept.pop(token)
+
     def forget(self, window: WindowKey) -> None:
         """The window is closed: its states go with it."""
         for token in [token for token, kept in self._kept.items() if kept.window == window]:
@@ -86,10 +104,8 @@ class SuspendedJobs:
         self._kept.clear()
 
     def _expire(self, now_us: int) -> None:
-        while self._kept:
-            token, oldest = next(iter(self._kept.items()))
-            if now_us < oldest.used_us + self.life_us:
-                return
+        due_us = now_us - self.life_us
+        for token in [token for token, kept in self._kept.items() if kept.used_us <= due_us and not kept.holds]:
             del self._kept[token]
 
     def _evict(self) -> None:

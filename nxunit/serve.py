@@ -10,12 +10,17 @@ from nxunit.engine import Engine
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import Exit
-from protocol.node import monotonic_us, run_node
+from protocol.metrics_server import MetricsPlace
+from protocol.node import monotonic_us
+from protocol.run import run_node
 from protocol.system import Addresses, SystemSettings
 
 
-def serve(system: SystemSettings, addresses: Addresses, unit: str) -> Exit:
-    """Run one unit until it is stopped. Every way to end comes back as an exit code with its reason."""
+def serve(system: SystemSettings, addresses: Addresses, unit: str, metrics: MetricsPlace | None = None) -> Exit:
+    """Run one unit until it is stopped. Every way to end comes back as an exit code with its reason.
+
+    `metrics` is where to serve them; None: nowhere.
+    """
     chip = system.chip_of_unit(unit)
     endpoint = addresses.paste.get(unit)
     if chip is None or endpoint is None:
@@ -32,4 +37,4 @@ def serve(system: SystemSettings, addresses: Addresses, unit: str) -> Exit:
             core.finish(job, engine.run(job), monotonic_us())
         return core.has_work
 
-    return run_node(core, {PASTE_LINK: endpoint}, system.limits.memory_mb, work=work)
+    return run_node(core, {PASTE_LINK: endpoint}, system.limits.memory_mb, metrics, work=work)

@@ -6,29 +6,26 @@ role has work of its own (the gzip engine), one piece of it is done per turn.
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Protocol
 
 import structlog
 import zmq
 
+from protocol.alarm import Alarm, Snapshots
 from protocol.codes import ExitCode
-from protocol.effects import Core, Dial, Effects, Exit, Hangup, Send
+from protocol.effects import Core, Dial, Effects, Exit, Hangup, LogLine, Send
 from protocol.link import LINKS, MEBIBYTE, TELEMETRY
+from protocol.log_limit import LogLimiter
+from protocol.metrics import Family
+from protocol.node_metrics import NodeCounters
 from protocol.socket import NodeSocket, Unreachable, remove_stale_socket
 from protocol.wire import Envelope, WireError, decode, encode
 
-Handler = Callable[[int, FrameType | None], object] | int | None
-"""What Python's signal module takes and returns as a handler."""
 IDLE_WAIT_US = 1_000_000
 CONGESTED_WAIT_US = 2_000
-REFUSALS_LOGGED_PER_TURN = 1
 PAUSED_US = 2 * IDLE_WAIT_US
 """A turn that comes this late means that the process was paused or the disk stalled."""
 CATCH_UP_US = 500_000
@@ -45,30 +42,6 @@ class Store(Protocol):
 
     def commit(self, writes: Sequence[object]) -> None:
         """Store all or nothing, durably. Raises StoreError."""
-
-
-def run_node(
-    core: Core,
-    listen: Mapping[str, str],
-    memory_mb: int,
-    store: Store | None = None,
-    publish: str | None = None,
-    work: Callable[[], bool] | None = None,
-) -> Exit:
-    """Run a core as this process until it ends, under a ceiling of memory; says how it ended.
-
-    That is ADDRESS_IN_USE where somebody else listens at one of the endpoints. Raises zmq.ZMQError where an endpoint
-    cannot be bound for another reason.
-    """
-    limit_memory(memory_mb)
-    try:
-        node = Node(core, listen, store=store, publish=publish, work=work)
-    except zmq.ZMQError as error:
-        if error.errno != zmq.EADDRINUSE:
-            raise
-        endpoints = ", ".join([*listen.values(), *([publish] if publish else [])])
-        return Exit(ExitCode.ADDRESS_IN_USE, f"another process listens at one of {endpoints}")
-    return node.run()
 
 
 def limit_memory(memory_mb: int) -> None:
@@ -89,7 +62,7 @@ class Node:
     """Runs a core until it asks to exit.
 
     `listen` names an endpoint per link; `publish` is the telemetry endpoint; `work` does one piece of the role's own
-    work and says whether there is more.
+    work and says whether there is more; `metrics` gives what the core counts.
     """
 
     def __init__(
@@ -100,20 +73,22 @@ class Node:
         publish: str | None = None,
         work: Callable[[], bool] | None = None,
         clock: Callable[[], int] = monotonic_us,
+        metrics: Callable[[], Sequence[Family]] = tuple,
     ) -> None:
         self.core = core
         self.store = store
         self.work = work
         self.clock = clock
+        self.metrics = metrics
         self.log = structlog.get_logger()
+        self.limiter = LogLimiter()
+        self.counters = NodeCounters()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.poller = zmq.Poller()
         self.sockets: dict[str, NodeSocket] = {}
         self.publisher: zmq.Socket[bytes] | None = None
-        self._alarm_read, self._alarm_write = os.pipe()
-        os.set_blocking(self._alarm_read, False)
-        os.set_blocking(self._alarm_write, False)
-        self._stops = 0
+        self.alarm = Alarm()
+        self.snapshots = Snapshots(self.alarm)
         self._stopping = False
         self._busy = False
         self._ticked_us = 0
@@ -130,24 +105,24 @@ class Node:
         except zmq.ZMQError:
             self.close()
             raise
-        self.poller.register(self._alarm_read, zmq.POLLIN)
+        self.poller.register(self.alarm.fileno(), zmq.POLLIN)
 
     def run(self) -> Exit:
         """Turn until the core exits or the store fails.
 
         SIGTERM and SIGINT stop it in order, a second one at once; in a thread of its own it does not hear them.
         """
-        before = self._catch_signals()
+        self.alarm.catch_signals()
         try:
             self._ticked_us = self.clock()
             self.core.start(self._ticked_us)
             while True:
                 ending = self._turn()
                 if ending is not None:
+                    self._tell_ending(ending)
                     return ending
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self.alarm.release_signals()
             self.close()
 
     def close(self) -> None:
@@ -155,22 +130,28 @@ class Node:
         if self._closed:
             return
         self._closed = True
+        self.snapshots.close()
         for socket in self.sockets.values():
             socket.close()
         if self.publisher is not None:
             self.publisher.close(linger=0)
         self.context.term()
-        os.close(self._alarm_read)
-        os.close(self._alarm_write)
+        self.alarm.close()
+
+    def families(self) -> list[Family]:
+        """What the loop and its core have counted. Only for the loop's own thread; others ask `snapshots`."""
+        dropped = {link: socket.dropped for link, socket in self.sockets.items()}
+        return [*self.counters.families(dropped, self.limiter.suppressed_total), *self.metrics()]
 
     def _turn(self) -> Exit | None:
         ending = self._settle(self.core.effects.take())
         if ending is not None:
             return ending
         self._poll(self._wait_ms())
-        if self._stops > 1:
+        began_us = self.clock()
+        if self.alarm.stops > 1:
             return Exit(ExitCode.OK, "stopped at the second signal")
-        if self._stops and not self._stopping:
+        if self.alarm.stops and not self._stopping:
             self._stopping = True
             self.core.stop(self.clock())
         self._drain_all()
@@ -182,13 +163,17 @@ class Node:
         if ending is not None:
             return ending
         self._busy = self.work() if self.work is not None else False
+        self.counters.turns.observe(self.clock() - began_us)
+        error = self.snapshots.serve(self.families)
+        if error is not None:
+            self._tell(LogLine("error", "metrics_failed", {"why": repr(error)}))
         return None
 
     def _poll(self, wait_ms: int) -> bool:
         """Wait for a message or a signal; whether something came."""
         ready = self.poller.poll(wait_ms)
-        if any(number == self._alarm_read for number, _ in ready):
-            os.read(self._alarm_read, 64)
+        if any(number == self.alarm.fileno() for number, _ in ready):
+            self.alarm.hush()
         return bool(ready)
 
     def _drain_all(self) -> None:
@@ -202,20 +187,40 @@ class Node:
             self._drain_all()
 
     def _drain(self, link: str, socket: NodeSocket) -> None:
-        refused = 0
         for peer, frames in socket.receive():
             try:
                 envelope = decode(frames, socket.vocabulary)
             except WireError as error:
-                refused += 1
-                if refused <= REFUSALS_LOGGED_PER_TURN:
-                    self.log.warning("message_refused", link=link, reason=str(error))
+                self._refused(link, error)
                 if socket.is_router:
                     self._transmit(Send(link, peer, Envelope(error.refusal, error.epoch, error.number)))
+                else:
+                    self.counters.refuse(link, error.refusal.code)
                 continue
+            self.counters.received(link, envelope.body)
             self.core.receive(link, peer, envelope, self.clock())
         for peer in socket.flush():
             self.core.unreachable(link, peer, self.clock())
+
+    def _refused(self, link: str, error: WireError) -> None:
+        epoch = {"epoch": error.epoch} if error.epoch else {}
+        self._tell(LogLine("warning", "message_refused", {"link": link, **epoch, "why": str(error)}))
+
+    def _tell(self, line: LogLine, *, always: bool = False) -> None:
+        """Log a line unless there are too many of its event; one that comes through says how many did not."""
+        suppressed = 0 if always else self.limiter.admit(line.event, self.clock())
+        if suppressed is None:
+            return
+        more = {"suppressed": suppressed} if suppressed else {}
+        getattr(self.log, line.level)(line.event, **line.facts, **more)
+
+    def _tell_ending(self, ending: Exit) -> None:
+        """Why the process ends is never lost, nor how many lines were."""
+        untold = self.limiter.take_suppressed()
+        if untold:
+            self.log.warning("log_lines_suppressed", lines=untold)
+        if ending.code is not ExitCode.OK:
+            self.log.error("process_failed", code=ending.code.name, why=ending.reason)
 
     def _settle(self, effects: Effects) -> Exit | None:
         """Commit, then send; say how to end, if the core or a failure wants that.
@@ -223,17 +228,20 @@ class Node:
         A failed commit discards the sends: nobody is told what was not stored.
         """
         for line in effects.log:
-            getattr(self.log, line.level)(line.event, **line.facts)
+            self._tell(line, always=effects.exit is not None)
         if effects.writes:
             assert self.store is not None, "a core that writes needs a store"
+            began_us = self.clock()
             try:
                 self.store.commit(effects.writes)
             except StoreError as error:
                 return Exit(ExitCode.STORE, str(error))
+            self.counters.commits.observe(self.clock() - began_us)
         for transmission in effects.transmissions:
             self._transmit(transmission)
         if self.publisher is not None:
             for envelope in effects.published:
+                self.counters.sent(TELEMETRY.name, envelope.body)
                 self.publisher.send_multipart(encode(envelope), zmq.NOBLOCK)
         return effects.exit
 
@@ -243,6 +251,7 @@ class Node:
             socket = self.sockets.get(link)
             if socket is None:
                 return
+            self.counters.sent(link, transmission.envelope.body)
             try:
                 socket.send(transmission.peer, encode(transmission.envelope))
             except Unreachable:
@@ -251,12 +260,14 @@ class Node:
         old = self.sockets.pop(link, None)
         if old is not None:
             self.poller.unregister(old.zmq)
+            self.counters.dropped[link] += old.dropped
             old.close()
         if isinstance(transmission, Dial):
             try:
                 self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint))
             except zmq.ZMQError as error:
-                self.log.error("dial_failed", link=link, endpoint=transmission.endpoint, reason=str(error))
+                endpoint = transmission.endpoint
+                self._tell(LogLine("error", "dial_failed", {"link": link, "endpoint": endpoint, "why": str(error)}))
 
     def _own(self, link: str, socket: NodeSocket) -> None:
         self.sockets[link] = socket
@@ -274,14 +285,3 @@ class Node:
         if any(socket.has_waiting for socket in self.sockets.values()):
             wait_us = min(wait_us, CONGESTED_WAIT_US)
         return max(0, min(-(-wait_us // 1000), IDLE_WAIT_US // 1000))
-
-    def _catch_signals(self) -> dict[signal.Signals, Handler]:
-        """Count the stops from now on. Returns the handlers there were before."""
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stops += 1
-            os.write(self._alarm_write, b"!")
-
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

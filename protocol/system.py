@@ -6,17 +6,19 @@ Times are milliseconds, sizes bytes, entitled capacity hundredths of a processor
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from enum import StrEnum
+from itertools import accumulate
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from protocol.clock import MILLISECOND_US
 from protocol.codes import CREDIT_MAX
 from protocol.message import LOCAL_NETWORK, NAME_RULE, Endpoint, Name
 from protocol.session import Terms
+from protocol.toml_lines import Steps, place_of, syntax_complaint
 from protocol.wire import most_telling
 
 Milliseconds = Annotated[int, Field(strict=True, ge=1, le=3_600_000)]
@@ -28,6 +30,17 @@ MINIMUM_HUNDREDTHS = 5
 
 class SettingsError(Exception):
     """The system file is wrong; the text says where and what was expected."""
+
+
+INCONSISTENT = "inconsistent"
+
+
+def inconsistent(problem: str, *blamed: Steps) -> PydanticCustomError:
+    """Values that are right one by one do not fit together. `blamed` are the keys to look at, the likeliest first.
+
+    They are relative to the table that is checked; the first one that is written in the file is named.
+    """
+    return PydanticCustomError(INCONSISTENT, "{problem}", {"problem": problem, "blamed": blamed})
 
 
 class Settings(BaseModel):
@@ -71,8 +84,16 @@ class Times(Settings):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if not self.beat_ms < self.suspect_ms <= self.lpar_lease_ms < self.fence_ms:
-            raise ValueError("expected beat_ms < suspect_ms <= lpar_lease_ms < fence_ms")
+        pairs = (
+            (self.beat_ms < self.suspect_ms, "beat_ms", "suspect_ms"),
+            (self.suspect_ms <= self.lpar_lease_ms, "suspect_ms", "lpar_lease_ms"),
+            (self.lpar_lease_ms < self.fence_ms, "lpar_lease_ms", "fence_ms"),
+        )
+        for holds, lesser, greater in pairs:
+            if not holds:
+                came = f"{lesser} = {getattr(self, lesser)}, {greater} = {getattr(self, greater)}"
+                order = "expected beat_ms < suspect_ms <= lpar_lease_ms < fence_ms"
+                raise inconsistent(f"{order} (came: {came})", (lesser,), (greater,))
         return self
 
     def terms(self, lease_ms: int, *, by_beats: bool, session_limit: int = 1024) -> Terms:
@@ -120,9 +141,12 @@ class LparSettings(Settings):
     @model_validator(mode="after")
     def _fits_mode(self) -> Self:
         if self.mode is ProcessorMode.DEDICATED and (self.cores < 1 or self.hundredths):
-            raise ValueError("a dedicated partition has cores = 1 or more and no hundredths")
+            key = "cores" if self.cores < 1 else "hundredths"
+            raise inconsistent("a dedicated partition has cores = 1 or more and no hundredths", (key,))
         if self.mode is ProcessorMode.SHARED and (self.hundredths < MINIMUM_HUNDREDTHS or self.cores):
-            raise ValueError(f"a shared partition has hundredths = {MINIMUM_HUNDREDTHS} or more and no cores")
+            key = "cores" if self.cores else "hundredths"
+            problem = f"a shared partition has hundredths = {MINIMUM_HUNDREDTHS} or more and no cores"
+            raise inconsistent(problem, (key,))
         return self
 
 
@@ -152,21 +176,30 @@ class SystemSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [chip.unit for chip in self.chip] + [lpar.name for lpar in self.lpar]
-        _unique("name", ["hypervisor", *names])
-        _unique("chip number", [chip.number for chip in self.chip])
-        numbers = {chip.number for chip in self.chip}
-        for lpar in self.lpar:
+        self._check_names()
+        numbers = [chip.number for chip in self.chip]
+        for index, lpar in enumerate(self.lpar):
             if lpar.home_chip not in numbers:
-                raise ValueError(f"{lpar.name}: home_chip {lpar.home_chip} is none of the chips {sorted(numbers)}")
-        wanted = sum(lpar.cores * HUNDREDTHS_PER_CORE + lpar.hundredths for lpar in self.lpar)
-        if wanted > self.cores_total * HUNDREDTHS_PER_CORE:
-            have = self.cores_total * HUNDREDTHS_PER_CORE
-            raise ValueError(f"the partitions want {wanted} hundredths of a processor, the chips have {have}")
-        qos = sum(lpar.qos_credits for lpar in self.lpar)
-        if qos > self.qos_credits:
-            raise ValueError(f"the partitions have {qos} QoS credits, the system {self.qos_credits}")
+                problem = f"{lpar.name}: home_chip {lpar.home_chip} is none of the chips {sorted(numbers)}"
+                raise inconsistent(problem, ("lpar", index, "home_chip"))
+        have = self.cores_total * HUNDREDTHS_PER_CORE
+        wanted = [lpar.cores * HUNDREDTHS_PER_CORE + lpar.hundredths for lpar in self.lpar]
+        if sum(wanted) > have:
+            problem = f"the partitions want {sum(wanted)} hundredths of a processor, the chips have {have}"
+            index = _first_beyond(wanted, have)
+            raise inconsistent(problem, ("lpar", index, "cores"), ("lpar", index, "hundredths"))
+        qos = [lpar.qos_credits for lpar in self.lpar]
+        if sum(qos) > self.qos_credits:
+            problem = f"the partitions have {sum(qos)} QoS credits, the system {self.qos_credits}"
+            raise inconsistent(problem, ("lpar", _first_beyond(qos, self.qos_credits), "qos_credits"))
         return self
+
+    def _check_names(self) -> None:
+        """Names and chip numbers are used once; one process is called hypervisor."""
+        names: list[tuple[str, Steps]] = [(chip.unit, ("chip", at, "unit")) for at, chip in enumerate(self.chip)]
+        names += [(lpar.name, ("lpar", at, "name")) for at, lpar in enumerate(self.lpar)]
+        _unique("name", [("hypervisor", ()), *names])
+        _unique("chip number", [(str(chip.number), ("chip", at, "number")) for at, chip in enumerate(self.chip)])
 
     def lpar_named(self, name: str) -> LparSettings | None:
         return next((lpar for lpar in self.lpar if lpar.name == name), None)
@@ -175,38 +208,47 @@ class SystemSettings(Settings):
         return next((chip for chip in self.chip if chip.unit == unit), None)
 
 
-def _unique(what: str, values: list[str] | list[int]) -> None:
-    seen: set[str | int] = set()
-    for value in values:
+def _unique(what: str, values: Sequence[tuple[str, Steps]]) -> None:
+    """The second use of a value is the one to blame."""
+    seen: set[str] = set()
+    for value, steps in values:
         if value in seen:
-            raise ValueError(f"the {what} {value} is used twice")
+            raise inconsistent(f"the {what} {value} is used twice", steps)
         seen.add(value)
+
+
+def _first_beyond(amounts: Sequence[int], limit: int) -> int:
+    """The index of the first amount that does not fit any more."""
+    return next(index for index, total in enumerate(accumulate(amounts)) if total > limit)
 
 
 def parse_system(text: str, source: str) -> SystemSettings:
     """Read a system file's text. Raises SettingsError with `source`, line where known, key and what was expected."""
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingsError(f"{source}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(syntax_complaint(text, source, error)) from None
+    except RecursionError:
+        raise SettingsError(f"{source}: nested too deeply") from None
     try:
         return SystemSettings.model_validate(_flat(tables, text, source))
     except ValidationError as error:
         complaint = most_telling(error.errors(include_url=False))
-        key = ".".join(str(step) for step in complaint["loc"])
-        where = _where(text, source, complaint["loc"])
+        blamed = complaint.get("ctx", {}).get("blamed", ((),))
+        where, steps = place_of(text, source, [(*complaint["loc"], *key) for key in blamed])
+        key = ".".join(str(step) for step in steps)
         raise SettingsError(f"{where}: {key or 'system'}: {_expectation(complaint)}") from None
 
 
 def _expectation(complaint: ErrorDetails) -> str:
     """What was expected and what came."""
     kind = complaint["type"]
-    expected = complaint["msg"].removeprefix("Value error, ")
+    expected = complaint["msg"]
     if kind == "extra_forbidden":
         expected = "there is no such key; the sample system file has those that there are"
     elif kind == "string_pattern_mismatch":
         expected = f"expected {NAME_RULE}"
-    return expected if kind in ("missing", "value_error") else f"{expected} (came: {complaint['input']!r:.60})"
+    return expected if kind in ("missing", INCONSISTENT) else f"{expected} (came: {complaint['input']!r:.60})"
 
 
 def _flat(tables: dict[str, object], text: str, source: str) -> dict[str, object]:
@@ -216,42 +258,9 @@ def _flat(tables: dict[str, object], text: str, source: str) -> dict[str, object
         return tables
     others = {key: value for key, value in tables.items() if key != "system"}
     for key in system.keys() & others.keys():
-        where = _where(text, source, (key,))
+        where, _ = place_of(text, source, [(key,)])
         raise SettingsError(f"{where}: {key}: stands in [system] and outside of it; expected one of the two")
     return {**system, **others}
-
-
-def _where(text: str, source: str, steps: tuple[int | str, ...]) -> str:
-    """The file with the line of a key; where the key is not written, with that of its table."""
-    line = _line_of(text, steps) or _line_of(text, steps[:2] if len(steps) > 2 else steps[:1])
-    return f"{source}:{line}" if line else source
-
-
-def _line_of(text: str, steps: tuple[int | str, ...]) -> int | None:
-    """The line of a key of the file: the table's header first, then the key below it."""
-    if not steps:
-        return None
-    table, rest = str(steps[0]), steps[1:]
-    wanted = int(rest[0]) if rest and isinstance(rest[0], int) else 0
-    key = str(steps[-1])
-    inside, seen = table == key, -1
-    for number, line in _code_lines(text):
-        if line.startswith("["):
-            here = line.strip("[] ")
-            seen += here == table
-            inside = (here == table and seen == wanted) or (here == "system" and len(steps) == 1)
-            if here == table and seen == wanted and len(steps) - isinstance(steps[-1], int) == 1:
-                return number
-        elif inside and line.split("=")[0].strip() == key:
-            return number
-    return None
-
-
-def _code_lines(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.split("#")[0].strip()
-        if stripped:
-            yield number, stripped
 
 
 class Addresses(Settings):

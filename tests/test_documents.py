@@ -20,5 +20,7 @@ def test_the_readme_is_at_most_120_lines() -> None:
 
 
 def test_the_public_names_are_those_of_the_client_library() -> None:
-    assert vasbus.__all__ == lpar.client.__all__ == sorted(lpar.client.__all__)
-    assert all(getattr(vasbus, name) is getattr(lpar.client, name) for name in vasbus.__all__)
+    assert lpar.client.__all__ == sorted(lpar.client.__all__)
+    assert vasbus.__all__ == sorted([*lpar.client.__all__, "aio"])
+    assert all(getattr(vasbus, name) is getattr(lpar.client, name) for name in lpar.client.__all__)
+    assert vasbus.aio is lpar.client.aio

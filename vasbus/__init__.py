@@ -1,4 +1,7 @@
-"""vasbus: PowerVM accelerator credits on a message bus. These are the names for scripts."""
+"""vasbus: PowerVM accelerator credits on a message bus. These are the names for scripts.
+
+`vasbus.aio` has them for asyncio.
+"""
 
 from lpar.client import (
     BusError,
@@ -25,10 +28,12 @@ from lpar.client import (
     Pending,
     Request,
     RequestLost,
+    SegmentationFault,
     Statistics,
     TruncatedData,
     Window,
     WindowExists,
+    aio,
 )
 
 __all__ = [
@@ -56,8 +61,10 @@ __all__ = [
     "Pending",
     "Request",
     "RequestLost",
+    "SegmentationFault",
     "Statistics",
     "TruncatedData",
     "Window",
     "WindowExists",
+    "aio",
 ]

@@ -71,7 +71,7 @@ def status(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -
     with console(folder, hmc) as connection:
         found = survey(connection)
     if as_json_:
-        print_json(as_json(found))
+        print_json(as_json(found, {} if hmc else ClusterFolder(folder).metric_urls()))
         return
     system = found.system
     recovering = ", recovering" if system.recovering else ""

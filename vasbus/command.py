@@ -14,8 +14,18 @@ from hmc.connection import ConsoleRefused, ConsoleUnreachable
 from protocol.codes import ExitCode
 from protocol.message import NAME_RULE
 from protocol.system import SettingsError
-from vasbus import cluster_commands, demo_command, hmc_commands, lpar_commands, serve_commands
+from vasbus import (
+    cluster_commands,
+    demo_command,
+    gzip_command,
+    hmc_commands,
+    lpar_commands,
+    metrics_command,
+    schema_command,
+    serve_commands,
+)
 from vasbus.output import errors
+from vasbus.top import command as top_command
 
 EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
 
@@ -27,7 +37,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cluster_commands.register(app)
+metrics_command.register(app)
 demo_command.register(app)
+gzip_command.register(app)
+top_command.register(app)
+schema_command.register(app)
 app.add_typer(serve_commands.app, name="serve")
 app.add_typer(hmc_commands.app, name="hmc")
 app.add_typer(lpar_commands.app, name="lpar")

@@ -1,8 +1,8 @@
-"""`docs/codes.md`, printed from the tables themselves: `python -m vasbus.reference`."""
+"""`docs/codes.md`, printed from the tables themselves."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
 from enum import Enum, IntEnum
 
 from protocol.codes import CODE_TABLES, REASON_ERRNO, KernelReason
@@ -41,15 +41,18 @@ def _refusals() -> str:
         "## Refusals on the bus\n",
         "A definite refusal says that the message was not carried out.",
         "After an indefinite one, repeat it with the same number.\n",
-        "| name | definite | meaning | what to do |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| `{code.value}` | {'yes' if code.definite else 'no'} | {code.meaning} | {code.advice} |"
-        for code in RefusalCode
+        *refusal_rows(RefusalCode),
     ]
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
-    sys.stdout.write(codes_page())
+def refusal_rows(codes: Iterable[RefusalCode]) -> list[str]:
+    """The error table of the bus, in Markdown."""
+    return [
+        "| name | definite | meaning | what to do |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| `{code.value}` | {'yes' if code.definite else 'no'} | {code.meaning} | {code.advice} |"
+            for code in codes
+        ),
+    ]

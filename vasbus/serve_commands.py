@@ -10,10 +10,11 @@ import typer
 import hypervisor.serve
 import lpar.serve
 import nxunit.serve
-from deploy.cluster import ClusterError
+from deploy.cluster import ClusterError, metrics_file
 from protocol.codes import ExitCode
 from protocol.effects import Exit
 from protocol.logs import configure_logs
+from protocol.metrics_server import AddressError, MetricsPlace, parse_metrics_address
 from protocol.system import Addresses, SettingsError, SystemSettings, local_addresses, parse_system
 from vasbus.output import errors
 
@@ -23,29 +24,45 @@ SystemPath = Annotated[Path, typer.Option("--system", "-f", help="The system fil
 Runtime = Annotated[Path, typer.Option("--runtime", help="Folder of the sockets; its path must be short.")]
 LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger's SQLite file.")]
 Name = Annotated[str, typer.Argument(help="A name from the system file.")]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Where to serve /metrics; port 0 is a free one, which is logged and written to NAME.metrics; or off.",
+        envvar="VASBUS_METRICS",
+    ),
+]
+DEFAULT_METRICS = "127.0.0.1:0"
+"""Loopback, a free port."""
 
 
 @app.command("hypervisor")
-def serve_hypervisor(system: SystemPath, runtime: Runtime, ledger: LedgerPath) -> None:
+def serve_hypervisor(
+    system: SystemPath, runtime: Runtime, ledger: LedgerPath, metrics: Metrics = DEFAULT_METRICS
+) -> None:
     """The hypervisor: credits, windows, the ledger."""
+    place = _metrics_place(metrics, "hypervisor", runtime)
     settings, addresses = _prepare("hypervisor", "hypervisor", system, runtime)
-    _end(hypervisor.serve.serve(settings, addresses, ledger))
+    _end(hypervisor.serve.serve(settings, addresses, ledger, place))
 
 
 @app.command("lpar")
-def serve_lpar(name: Name, system: SystemPath, runtime: Runtime) -> None:
+def serve_lpar(name: Name, system: SystemPath, runtime: Runtime, metrics: Metrics = DEFAULT_METRICS) -> None:
     """One partition's kernel."""
+    place = _metrics_place(metrics, name, runtime)
     settings, addresses = _prepare("lpar", name, system, runtime)
     _known(name, addresses.device, "partition")
-    _end(lpar.serve.serve(settings, addresses, name))
+    _end(lpar.serve.serve(settings, addresses, name, place))
 
 
 @app.command("nxunit")
-def serve_nxunit(name: Name, system: SystemPath, runtime: Runtime) -> None:
+def serve_nxunit(name: Name, system: SystemPath, runtime: Runtime, metrics: Metrics = DEFAULT_METRICS) -> None:
     """One chip's NX unit."""
+    place = _metrics_place(metrics, name, runtime)
     settings, addresses = _prepare("nxunit", name, system, runtime)
     _known(name, addresses.paste, "NX unit")
-    _end(nxunit.serve.serve(settings, addresses, name))
+    _end(nxunit.serve.serve(settings, addresses, name, place))
 
 
 def _prepare(role: str, name: str, system: Path, runtime: Path) -> tuple[SystemSettings, Addresses]:
@@ -57,6 +74,15 @@ def _prepare(role: str, name: str, system: Path, runtime: Path) -> tuple[SystemS
     runtime.mkdir(parents=True, exist_ok=True)
     configure_logs(system=settings.name, role=role, name=name)
     return settings, local_addresses(settings, str(runtime))
+
+
+def _metrics_place(text: str, name: str, runtime: Path) -> MetricsPlace | None:
+    """Where to serve metrics; None where it says off. Raises typer.BadParameter for what is no address."""
+    try:
+        address = parse_metrics_address(text)
+    except AddressError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    return None if address is None else MetricsPlace(*address, url_file=metrics_file(runtime, name))
 
 
 def _known(name: str, names: dict[str, str], what: str) -> None:

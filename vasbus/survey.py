@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hmc.connection import Console
@@ -70,16 +71,21 @@ def pool(lpar: LparStatus, credit_type: CreditType) -> tuple[int, int]:
     return found.target, found.in_use
 
 
-def as_json(found: Survey) -> dict[str, object]:
-    """The document of `vasbus status --json`."""
-    system = found.system
+def as_json(found: Survey, metrics: Mapping[str, str] | None = None) -> dict[str, object]:
+    """The document of `vasbus status --json`. `metrics` has the URLs by process, where they are known."""
+    system, metrics = found.system, metrics or {}
     return {
         "system": system.system,
-        "hypervisor": {"pid": system.pid, "hmc": found.hmc, "recovering": system.recovering},
+        "hypervisor": {
+            "pid": system.pid,
+            "hmc": found.hmc,
+            "recovering": system.recovering,
+            "metrics": metrics.get("hypervisor"),
+        },
         "cores_total": system.cores_total,
         "hundredths_free": system.hundredths_free,
         "qos_credits": {"total": system.qos_total, "free": system.qos_free},
-        "lpars": {lpar.name: _lpar_json(lpar, found) for lpar in system.lpars},
+        "lpars": {lpar.name: {**_lpar_json(lpar, found), "metrics": metrics.get(lpar.name)} for lpar in system.lpars},
         "nxunits": {
             unit.name: {
                 "paste": unit.endpoints.get(found.network),
@@ -87,6 +93,7 @@ def as_json(found: Survey) -> dict[str, object]:
                 "pid": unit.pid,
                 "chip": unit.chip,
                 "windows": unit.windows,
+                "metrics": metrics.get(unit.name),
             }
             for unit in system.units
         },

@@ -17,6 +17,7 @@ from lpar.client.errors import (
     PasteRefused,
     PeerError,
     RequestLost,
+    SegmentationFault,
     TruncatedData,
     WindowExists,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Pending",
     "Request",
     "RequestLost",
+    "SegmentationFault",
     "Statistics",
     "TruncatedData",
     "Window",

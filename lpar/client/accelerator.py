@@ -44,7 +44,9 @@ class OnSuspend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorSettings:
-    """`timeout_us` bounds one request, `patience_us` its refusals, `reopen_us` the attempts to open again."""
+    """`timeout_us` bounds one request, `patience_us` its refusals, `reopen_us` the attempts to open again,
+    `fault_timeout_us` the page faults of one request.
+    """
 
     on_suspend: OnSuspend
     qos: bool
@@ -52,6 +54,7 @@ class AcceleratorSettings:
     timeout_us: int
     patience_us: int
     reopen_us: int
+    fault_timeout_us: int
 
 
 class Unavailable(Exception):
@@ -89,7 +92,7 @@ class Accelerator:
         return self._limit_bytes
 
     def run(self, request: Request, thread_id: int) -> Procedure[Csb]:
-        """One request. Raises Unavailable."""
+        """One request; what its CSB says is the caller's affair. Raises Unavailable."""
         wait_us = self.settings.timeout_us
         if self.settings.on_suspend is OnSuspend.REOPEN:
             wait_us += self.settings.reopen_us
@@ -174,6 +177,7 @@ class Accelerator:
 
     def _open(self, thread_id: int) -> Procedure[WindowState]:
         settings = self.settings
+        began_us = yield from now()
         try:
             if settings.on_suspend is OnSuspend.REOPEN:
                 self._total_at_open = yield from self._credits("nr_total_credits")
@@ -192,6 +196,7 @@ class Accelerator:
             self._rest_reason = FallbackReason.OPEN_REFUSED
             raise Unavailable(FallbackReason.OPEN_REFUSED) from failure
         self.ledger.opens += 1
+        self.ledger.opening.observe((yield from now()) - began_us)
         return window
 
     def _failed(self, failure: Exception) -> Procedure[FallbackReason]:

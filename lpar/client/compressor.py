@@ -6,9 +6,9 @@ its parts end byte-aligned and refer back to 32 KiB of history. Mixed with LZO: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lpar.client.accelerator import Accelerator, Unavailable
+from lpar.client.accelerator import Unavailable
 from lpar.client.codec import SoftwareCodec
 from lpar.client.errors import NxError
 from lpar.client.framing import (
@@ -21,13 +21,14 @@ from lpar.client.framing import (
     stored_bytes,
     tagged_member,
 )
-from lpar.client.request import Csb, Request
+from lpar.client.pace import Pace
+from lpar.client.page_faults import Served, Submitter
+from lpar.client.request import Request
 from lpar.client.selection import Selection
 from lpar.client.statistics import Ledger
 from lpar.client.steps import Procedure, compute
 from protocol.codes import CompletionCode, FallbackReason, FunctionCode
 from protocol.link import BULK_LIMIT_BYTES
-from protocol.paste_messages import HISTORY_MAX_BYTES
 
 TARGET_MARGIN_BYTES = 4_096
 _GOOD = (CompletionCode.OK, CompletionCode.DATA_LENGTH, CompletionCode.TPBC_GREATER)
@@ -60,11 +61,12 @@ class Stream:
 class Compressor:
     """The compressing half of an NxGzip."""
 
-    def __init__(self, accelerator: Accelerator, codec: SoftwareCodec, ledger: Ledger, selection: Selection) -> None:
-        self.accelerator = accelerator
+    def __init__(self, submitter: Submitter, codec: SoftwareCodec, ledger: Ledger, selection: Selection) -> None:
+        self.submitter = submitter
         self.codec = codec
         self.ledger = ledger
         self.selection = selection
+        self.pace = Pace()
 
     def gzip(self, data: memoryview, thread_id: int) -> Procedure[bytes]:
         """gzip members one after the other. Raises NxError where the mode is strict; so do the others."""
@@ -94,7 +96,8 @@ class Compressor:
         members: list[bytes] = []
         position = 0
         while position < len(data) or not members:
-            part = data[position : position + limit_bytes]
+            part_bytes = limit_bytes if software else min(limit_bytes, self.pace.source_bytes)
+            part = data[position : position + part_bytes]
             member, raw_bytes = yield from self._member(part, position + len(part) == len(data), software, thread_id)
             members.append(member)
             position += raw_bytes
@@ -102,7 +105,7 @@ class Compressor:
 
     def _plan(self, data: memoryview) -> Procedure[tuple[FallbackReason | None, int]]:
         """Why this call goes to software altogether, if it does, and the size of a part."""
-        limit_bytes = yield from self.accelerator.request_limit()
+        limit_bytes = yield from self.submitter.request_limit()
         return self.selection.software_reason(len(data)), limit_bytes
 
     def _finished(self, parts: list[bytes]) -> bytes:
@@ -117,9 +120,10 @@ class Compressor:
         """One deflate stream, in as many pieces as it takes."""
         pieces: list[bytes] = []
         checksums, position, closed = Checksums(), 0, False
+        pace = Pace() if software else self.pace
         while position < len(data):
-            history = bytes(data[max(0, position - HISTORY_MAX_BYTES) : position])
-            source = data[position : position + limit_bytes - len(history)]
+            history = bytes(data[max(0, position - pace.history_bytes) : position])
+            source = data[position : position + min(pace.source_bytes, limit_bytes - len(history))]
             final = position + len(source) == len(data)
             piece = yield from self._piece(source, history, checksums, software, thread_id, final=final)
             pieces.append(piece.deflated)
@@ -186,23 +190,27 @@ class Compressor:
         """One request; a larger target where it was too small. Raises Unavailable."""
         function = FunctionCode.COMPRESS_RESUME_DHT if history else FunctionCode.COMPRESS_DHT
         target_bytes = len(source) + len(source) // 4 + TARGET_MARGIN_BYTES
-        content = bytes(source)
+        request = Request(function, bytes(source), target_bytes, history, before.crc32, before.adler32, final)
+        submission = self.submitter.submission(thread_id)
         while True:
-            request = Request(function, content, target_bytes, history, before.crc32, before.adler32, final)
-            csb = yield from self.accelerator.run(request, thread_id)
-            if csb.code is not CompletionCode.TARGET_SPACE or target_bytes >= BULK_LIMIT_BYTES:
+            served = yield from submission.run(request)
+            request = served.request
+            if served.csb.code is not CompletionCode.TARGET_SPACE or request.target_bytes >= BULK_LIMIT_BYTES:
                 break
-            target_bytes = min(2 * target_bytes, BULK_LIMIT_BYTES)
-        return self._accepted(csb, source, len(history), final=final)
+            request = replace(request, target_bytes=min(2 * request.target_bytes, BULK_LIMIT_BYTES))
+        piece = self._accepted(served, source)
+        self.pace.learn(len(source), piece.raw_bytes)
+        return piece
 
-    def _accepted(self, csb: Csb, source: memoryview, history_bytes: int, *, final: bool) -> Piece:
+    def _accepted(self, served: Served, source: memoryview) -> Piece:
         """What a CSB says was done. Raises Unavailable where that is nothing usable."""
-        raw_bytes = csb.processed_bytes - history_bytes
-        whole = raw_bytes == len(source)
-        partial = csb.is_partial and 0 < raw_bytes < len(source)
+        csb, request = served.csb, served.request
+        raw_bytes = csb.processed_bytes - len(request.history)
+        whole = raw_bytes == len(request.source)
+        partial = csb.is_partial and 0 < raw_bytes < len(request.source)
         if csb.code not in _GOOD or csb.is_terminated or not (whole or partial):
             raise Unavailable(FallbackReason.DATA)
-        closed = final and whole
+        closed = request.final and whole
         deflated = csb.target
         if len(deflated) > stored_bytes(raw_bytes):
             deflated = stored_blocks(source[:raw_bytes], final=closed)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lpar.client.errors import LparClosed, MessageRefused, session_dead
+from lpar.client.errors import LparClosed
+from lpar.client.kernel_session import INCARNATION_BYTES, KernelSession
 from lpar.client.links import DEVICE_KEY
 from lpar.client.pastes import PasteTraffic, PendingPaste
 from lpar.client.steps import (
     Acquire,
-    Answer,
     Await,
     Call,
     Compute,
@@ -29,18 +29,9 @@ from lpar.client.tasks import WAITING, Scheduler, Task
 from lpar.client.timers import Timers
 from protocol.clock import earliest
 from protocol.codes import ExitCode
-from protocol.device_messages import CloseDescriptor, DeviceOpened, Mapped, Unmap
 from protocol.dialer import Dialer, Identity
 from protocol.effects import Effects, Exit, Peer
-from protocol.message import Reply, Request
-from protocol.refusals import RefusalCode
-from protocol.session import Answered, Ended, Established, Terms
-from protocol.session_messages import ByeDone, Refused
 from protocol.wire import Envelope
-
-INCARNATION_BYTES = 16
-CLIENT_TERMS = Terms(by_beats=False)
-"""A client's life is its connection: it does not beat, and silence counts only while a call is unanswered."""
 
 
 class ClientCore:
@@ -48,23 +39,24 @@ class ClientCore:
 
     def __init__(self, endpoint: str, name: str, network: str, pid: int, entropy: Callable[[int], bytes]) -> None:
         self.endpoint = endpoint
-        self.entropy = entropy
         self.effects = Effects()
         self.timers = Timers()
         self.closed = False
         identity = Identity("client", name, entropy(INCARNATION_BYTES), network, pid, {})
-        self.dialer = Dialer(DEVICE_KEY, endpoint, identity, CLIENT_TERMS, self.effects)
         self.pastes = PasteTraffic(network, self.effects, self.timers, self._paste_changed)
         self.scheduler = Scheduler(self.timers, self._begin)
-        self._calls: dict[int, Task[Any]] = {}
+        self.kernel = KernelSession(endpoint, identity, entropy, self.effects, self.scheduler, self.pastes)
         self._paste_waits: dict[int, list[Callable[[], None]]] = {}
-        self._connecting: list[Task[Any]] = []
-        self._departing: list[Task[Any]] = []
+
+    @property
+    def dialer(self) -> Dialer:
+        """The session's end here."""
+        return self.kernel.dialer
 
     @property
     def epoch(self) -> int:
         """The session's epoch; 0 until the kernel has welcomed this process."""
-        return self.dialer.session.epoch
+        return self.kernel.epoch
 
     def start(self, now_us: int) -> None:
         """Dial the partition's kernel."""
@@ -75,7 +67,7 @@ class ClientCore:
         if self.closed:
             return
         if link == DEVICE_KEY:
-            self._device_message(envelope, now_us)
+            self.kernel.receive(envelope, now_us)
         else:
             self.pastes.receive(link, envelope, now_us)
         self.scheduler.run(now_us)
@@ -86,8 +78,7 @@ class ClientCore:
     def undialable(self, link: str, failure: OSError, now_us: int) -> None:
         """The endpoint is no address: whoever waits for something from there gets `failure`."""
         if link == DEVICE_KEY:
-            for task in [*self._calls.values(), *self._connecting]:
-                self.scheduler.resume(task, error=failure)
+            self.kernel.undialable(failure)
         else:
             self.pastes.undialable(link, failure, now_us)
         self.scheduler.run(now_us)
@@ -135,7 +126,7 @@ class ClientCore:
         undo = task.undo
         self.scheduler.cancel(task)
         if undo is not None:
-            self._post(*undo, now_us)
+            self.kernel.post(*undo, now_us)
         self.scheduler.run(now_us)
 
     def abandon(self, pending: PendingPaste, now_us: int) -> None:
@@ -150,6 +141,12 @@ class ClientCore:
         match step:
             case Now():
                 return now_us
+            case Connect():
+                return self.kernel.begin_connect(task, step, now_us)
+            case Depart():
+                return self.kernel.begin_depart(task, step)
+        self.kernel.check_alive()
+        match step:
             case IfCancelled():
                 task.undo = None if step.body is None else (step.body, self.epoch)
                 return None
@@ -158,7 +155,7 @@ class ClientCore:
             case Sleep():
                 task.timer = self.timers.at(step.until_us, lambda _now_us: self.scheduler.resume(task))
             case Call():
-                self._begin_call(task, step, now_us)
+                self.kernel.begin_call(task, step, now_us)
             case Submit():
                 pending = self.pastes.submit(step.address, step.request, now_us)
                 return self._begin_paste_wait(task, pending, step, now_us)
@@ -166,19 +163,7 @@ class ClientCore:
                 return self._begin_paste_wait(task, step.pending, step, now_us)
             case Acquire():
                 return self._begin_acquire(task, step)
-            case Connect():
-                return self._begin_connect(task, step, now_us)
-            case Depart():
-                return self._begin_depart(task, step)
         return WAITING
-
-    def _begin_call(self, task: Task[Any], step: Call, now_us: int) -> None:
-        if self.dialer.ended or step.epoch not in (None, self.epoch):
-            raise session_dead()
-        number = self.dialer.call(self.dialer.session, step.body, now_us)
-        self._calls[number] = task
-        task.unhook = lambda: _forget(self._calls, number)
-        self.scheduler.expire(task, step.deadline_us, f"the kernel at {self.endpoint} did not answer {step.body.type}")
 
     def _begin_paste_wait(self, task: Task[Any], pending: PendingPaste, step: Submit | Await, now_us: int) -> object:
         """Wait until a paste is answered (Submit) or settled (Await)."""
@@ -221,77 +206,6 @@ class ClientCore:
         self.scheduler.expire(task, step.deadline_us, "the window was in use by other threads all the time")
         return WAITING
 
-    def _begin_connect(self, task: Task[Any], step: Connect, now_us: int) -> object:
-        if self.dialer.ended:
-            if not step.renew:
-                raise session_dead()
-            self.dialer.start_over(self.entropy(INCARNATION_BYTES), now_us)
-        if self.epoch:
-            return self.epoch
-        self._connecting.append(task)
-        task.unhook = lambda: self._connecting.remove(task)
-        self.scheduler.expire(task, step.deadline_us, f"no kernel welcomed this process at {self.endpoint}")
-        return WAITING
-
-    def _begin_depart(self, task: Task[Any], step: Depart) -> object:
-        if not self.dialer.established:
-            return False
-        self.dialer.say_bye()
-        self._departing.append(task)
-        task.unhook = lambda: self._departing.remove(task)
-        task.timer = self.timers.at(step.deadline_us, lambda _now_us: self.scheduler.resume(task, False))
-        return WAITING
-
-    def _device_message(self, envelope: Envelope, now_us: int) -> None:
-        if isinstance(envelope.body, ByeDone):
-            for task in list(self._departing):
-                self.scheduler.resume(task, True)
-        for event in self.dialer.receive(envelope, now_us):
-            if isinstance(event, Established):
-                for task in list(self._connecting):
-                    self.scheduler.resume(task, self.epoch)
-            elif isinstance(event, Answered):
-                self._answered(event.number, event.reply, now_us)
-            elif isinstance(event, Ended):
-                self._session_ended(event.refusal)
-
-    def _answered(self, number: int, reply: Reply | Refused, now_us: int) -> None:
-        task = self._calls.pop(number, None)
-        if task is None:
-            self._undo_late(reply, now_us)
-        elif isinstance(reply, Refused):
-            self.scheduler.resume(task, error=_refusal("the kernel refused a call", reply))
-        else:
-            self.scheduler.resume(task, Answer(reply, self.epoch))
-
-    def _undo_late(self, reply: Reply | Refused, now_us: int) -> None:
-        """An answer after its caller had left: what it opened is closed again."""
-        if isinstance(reply, DeviceOpened):
-            self._post(CloseDescriptor(descriptor=reply.descriptor), self.epoch, now_us)
-        elif isinstance(reply, Mapped):
-            self._post(Unmap(mapping=reply.mapping), self.epoch, now_us)
-
-    def _post(self, body: Request, epoch: int, now_us: int) -> None:
-        """Make a call whose answer nobody waits for."""
-        if not self.dialer.ended and epoch == self.epoch:
-            self.dialer.call(self.dialer.session, body, now_us)
-
-    def _session_ended(self, refusal: Refused) -> None:
-        dead = refusal.code is RefusalCode.SESSION_DEAD
-        for task in [*self._calls.values(), *self._connecting]:
-            error = session_dead() if dead else _refusal(f"the kernel at {self.endpoint} admits no session", refusal)
-            self.scheduler.resume(task, error=error)
-        self._calls.clear()
-
     def _paste_changed(self, pending: PendingPaste) -> None:
         for look in list(self._paste_waits.get(pending.number, ())):
             look()
-
-
-def _forget(calls: dict[int, Task[Any]], number: int) -> None:
-    calls.pop(number, None)
-
-
-def _refusal(what: str, refusal: Refused) -> MessageRefused:
-    text = f"{what}: {refusal.code}: expected {refusal.expected}, came {refusal.came}"
-    return MessageRefused(refusal.code, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lpar.client.accelerator import Accelerator
 from lpar.client.codec import SoftwareCodec
 from lpar.client.errors import CorruptData, NxError, OutputLimit, TruncatedData
 from lpar.client.framing import (
@@ -21,6 +20,7 @@ from lpar.client.framing import (
     take_trailer,
 )
 from lpar.client.inflater import Inflated, Inflater, Span
+from lpar.client.page_faults import Submitter
 from lpar.client.selection import Selection
 from lpar.client.statistics import Ledger
 from lpar.client.steps import Procedure, compute
@@ -30,11 +30,11 @@ from protocol.codes import FallbackReason
 class Decompressor:
     """The decompressing half of an NxGzip."""
 
-    def __init__(self, accelerator: Accelerator, codec: SoftwareCodec, ledger: Ledger, selection: Selection) -> None:
+    def __init__(self, submitter: Submitter, codec: SoftwareCodec, ledger: Ledger, selection: Selection) -> None:
         self.codec = codec
         self.ledger = ledger
         self.selection = selection
-        self.inflater = Inflater(accelerator, codec, ledger, selection)
+        self.inflater = Inflater(submitter, codec, ledger, selection)
 
     def detected(self, data: memoryview, max_bytes: int, thread_id: int) -> Procedure[bytes]:
         """Whatever the first bytes say it is. Raw deflate cannot be told from noise and has to be named.

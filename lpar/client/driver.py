@@ -43,6 +43,9 @@ def monotonic_us() -> int:
 class Driver:
     """The sockets, clock and threads of a client core.
 
+    What the kernel asks of the process (a status block to write, a signal) is done by the leading thread. While no
+    thread waits for anything nobody reads it: the kernel repeats it, and the next call's thread finds it waiting.
+
     `on_message` is called in whatever thread leads, while all others are held up: it must be quick and must not
     call back into the client.
     """

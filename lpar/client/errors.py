@@ -10,6 +10,7 @@ Exception
  |- ClientError
  |   |- PasteRefused             CR0 = 0: nothing was queued
  |   |- BusError                 SIGBUS: nothing is behind the address
+ |   |- SegmentationFault        SIGSEGV: the kernel ended this process; `reconnect()` makes a new one
  |   |- RequestLost              the NX unit forgot an accepted request; no CSB will come
  |   |- MessageRefused           the peer refused a message for good; `code` says why
  |   |- PeerError                the peer answered with something that is no answer to the question
@@ -29,7 +30,7 @@ from __future__ import annotations
 import errno
 
 from protocol.codes import FallbackReason, FaultOutcome, HcallCode, KernelReason
-from protocol.device_messages import OsFailure
+from protocol.device_messages import OsFailure, RaiseSignal
 from protocol.refusals import RefusalCode
 
 
@@ -96,6 +97,19 @@ class PasteRefused(ClientError):
 
 class BusError(ClientError):
     """SIGBUS: no window is behind the mapping, or something other than a paste touched a closed window's page."""
+
+
+class SegmentationFault(ClientError):
+    """A signal of the kernel ended this process: SIGSEGV, because a request's status block could not be written.
+
+    Its windows and descriptors are gone. `address` is the faulting one, `thread_id` the thread that opened the window.
+    """
+
+    def __init__(self, raised: RaiseSignal) -> None:
+        super().__init__(f"{raised.signal.name} at {raised.address:#x} ended this process: {raised.signal.meaning}")
+        self.signal = raised.signal
+        self.address = raised.address
+        self.thread_id = raised.thread_id
 
 
 class RequestLost(ClientError):

@@ -138,9 +138,10 @@ class Pending:
         return self._pending.number
 
     def wait(self, timeout: float | None = None) -> Csb:
-        """The CSB, once the request has completed.
+        """The CSB, once the request has completed or, with code 250, met an absent page.
 
-        Raises TimeoutError, after which it may be called again, and RequestLost.
+        Raises TimeoutError, after which it may be called again, RequestLost, and SegmentationFault where the kernel
+        could not write the CSB.
         """
         timeout_us = self._timeout_us if timeout is None else microseconds(timeout)
         return self._driver.run(wait_csb(self._pending, self._tally, timeout_us, keep=True))
@@ -173,8 +174,9 @@ class Window:
     def run(self, request: Request, timeout: float | None = None) -> Csb:
         """Paste, again while it is refused, and wait for the CSB.
 
-        Raises PasteRefused where every try up to `timeout` seconds was refused, TimeoutError, BusError,
-        KernelFailure, MessageRefused.
+        A CSB of code 250 is the caller's to deal with: `request.touched(csb.fault_address)`, and run again. Raises
+        PasteRefused where every try up to `timeout` seconds was refused, TimeoutError, BusError, KernelFailure,
+        MessageRefused, SegmentationFault.
         """
         timeout_us = self._timeout_us if timeout is None else microseconds(timeout)
         return self._driver.run(run_on_window(self._state, request, timeout_us))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lpar.client.accelerator import Accelerator, Unavailable
+from lpar.client.accelerator import Unavailable
 from lpar.client.codec import Inflation, SoftwareCodec
 from lpar.client.errors import CorruptData, NxError, OutputLimit, TruncatedData
+from lpar.client.pace import Pace
+from lpar.client.page_faults import Submitter
 from lpar.client.request import Csb, Request
 from lpar.client.selection import Selection
 from lpar.client.statistics import Ledger
@@ -27,7 +29,10 @@ _BAD_DATA = (CompletionCode.BAD_HUFFMAN_CODE, CompletionCode.INVALID_DISTANCE, C
 
 @dataclass(slots=True)
 class Inflated:
-    """A stream's content so far. `end` is where its compressed form ends, `handler` who finished it (None: NX)."""
+    """A stream's content so far. `end` is where its compressed form ends, `handler` who finished it (None: NX).
+
+    `resume` is the unit's token for the rest. At `pause_bytes` of content, where that is given, work pauses.
+    """
 
     end: int
     pieces: list[bytes] = field(default_factory=list)
@@ -36,6 +41,13 @@ class Inflated:
     adler32: int = 1
     handler: FallbackReason | None = None
     ended: bool = False
+    resume: bytes = b""
+    pause_bytes: int | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether there is as much content as was asked for, for now."""
+        return self.pause_bytes is not None and self.raw_bytes >= self.pause_bytes
 
     def add(self, piece: bytes, room_bytes: int) -> None:
         """Take output in. Raises OutputLimit."""
@@ -62,11 +74,12 @@ class Span:
 class Inflater:
     """Decompresses streams and counts who did it."""
 
-    def __init__(self, accelerator: Accelerator, codec: SoftwareCodec, ledger: Ledger, selection: Selection) -> None:
-        self.accelerator = accelerator
+    def __init__(self, submitter: Submitter, codec: SoftwareCodec, ledger: Ledger, selection: Selection) -> None:
+        self.submitter = submitter
         self.codec = codec
         self.ledger = ledger
         self.selection = selection
+        self.pace = Pace()
 
     def inflate(
         self, span: Span, room_bytes: int, software: FallbackReason | None, thread_id: int
@@ -76,7 +89,7 @@ class Inflater:
         reason = software
         if reason is None:
             try:
-                yield from self._on_nx(span, stream, room_bytes, thread_id)
+                yield from self.on_nx(span, stream, room_bytes, thread_id)
             except Unavailable as refusal:
                 if self.selection.strict:
                     raise NxError(refusal.reason) from refusal
@@ -101,38 +114,47 @@ class Inflater:
         stream.handler, stream.ended = reason, True
         self.ledger.decompress.handled(stream.end - done, reason)
 
-    def _on_nx(self, span: Span, stream: Inflated, room_bytes: int, thread_id: int) -> Procedure[None]:
-        limit_bytes = yield from self.accelerator.request_limit()
+    def on_nx(self, span: Span, stream: Inflated, room_bytes: int, thread_id: int) -> Procedure[None]:
+        """Requests until the stream ends or pauses. Raises TruncatedData, CorruptData, Unavailable."""
+        limit_bytes = yield from self.submitter.request_limit()
         source_bytes = limit_bytes if span.exact else min(SOURCE_FIRST_BYTES, limit_bytes)
         known = span.raw_bytes is not None and span.raw_bytes < limit_bytes
         target_bytes = max(1, span.raw_bytes or 0) if known else limit_bytes
-        token = b""
-        while not stream.ended:
-            source = span.data[stream.end : min(span.end, stream.end + source_bytes)]
-            csb = yield from self.accelerator.run(_request(stream, source, target_bytes, token), thread_id)
+        submission = self.submitter.submission(thread_id)
+        while not (stream.ended or stream.is_paused):
+            end = min(span.end, stream.end + min(source_bytes, self.pace.source_bytes))
+            wanted = _request(stream, span.data[stream.end : end], target_bytes)
+            served = yield from submission.run(wanted)
+            csb, request = served.csb, served.request
             if csb.code is CompletionCode.TARGET_SPACE:
-                target_bytes, source_bytes = _with_more_room(target_bytes, len(source))
+                target_bytes, source_bytes = _with_more_room(request, cut=request is not wanted)
                 continue
-            _check(csb, len(source))
+            _check(csb, len(request.source))
             stream.add(csb.target, room_bytes)
             stream.end += csb.processed_bytes
-            stream.crc32, stream.adler32, stream.ended, token = csb.crc32, csb.adler32, csb.ended, csb.resume
+            stream.crc32, stream.adler32, stream.ended, stream.resume = csb.crc32, csb.adler32, csb.ended, csb.resume
             self.ledger.decompress.handled(csb.processed_bytes, None)
             if not stream.ended:
                 _check_progress(csb, stream, span)
+                self.pace.learn(len(wanted.source), csb.processed_bytes)
                 source_bytes, target_bytes = min(4 * source_bytes, limit_bytes), limit_bytes
+                submission = self.submitter.submission(thread_id)
 
 
-def _request(stream: Inflated, source: memoryview, target_bytes: int, token: bytes) -> Request:
-    function = FunctionCode.DECOMPRESS_RESUME if token else FunctionCode.DECOMPRESS
+def _request(stream: Inflated, source: memoryview, target_bytes: int) -> Request:
+    function = FunctionCode.DECOMPRESS_RESUME if stream.resume else FunctionCode.DECOMPRESS
     return Request(
-        function, bytes(source), target_bytes, crc32=stream.crc32, adler32=stream.adler32, resume=token
+        function, bytes(source), target_bytes, crc32=stream.crc32, adler32=stream.adler32, resume=stream.resume
     )  # fmt: skip
 
 
-def _with_more_room(target_bytes: int, source_bytes: int) -> tuple[int, int]:
-    """CC 13: a larger target, then less source, as libnxz does. Raises Unavailable at the end of both."""
-    if target_bytes < BULK_LIMIT_BYTES:
+def _with_more_room(request: Request, *, cut: bool) -> tuple[int, int]:
+    """CC 13: a larger target, then less source, as libnxz does. Raises Unavailable at the end of both.
+
+    Where page faults have cut the request the target stays as small as they made it while less source is an answer.
+    """
+    target_bytes, source_bytes = request.target_bytes, len(request.source)
+    if target_bytes < BULK_LIMIT_BYTES and not (cut and source_bytes > SOURCE_LEAST_BYTES):
         return min(2 * target_bytes, BULK_LIMIT_BYTES), source_bytes
     if source_bytes <= SOURCE_LEAST_BYTES:
         raise Unavailable(FallbackReason.DATA)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-from lpar.client.accelerator import Accelerator, AcceleratorSettings, OnSuspend
-from lpar.client.compressor import Compressor
-from lpar.client.decompressor import Decompressor
+from lpar.client.accelerator import AcceleratorSettings, OnSuspend
+from lpar.client.gzip_work import FALLBACKS, MAX_OUTPUT_BYTES, SMALL_BYTES, Format, GzipWork
 from lpar.client.handles import microseconds, thread_id
+from lpar.client.member_reader import MemberReader
+from lpar.client.metrics import metrics_of
+from lpar.client.page_faults import Paging
 from lpar.client.process import Lpar
-from lpar.client.selection import Mode, selections
+from lpar.client.selection import Mode
 from lpar.client.software import Software
-from lpar.client.statistics import Ledger, Statistics
+from lpar.client.software_stream import SoftwareStream
+from lpar.client.statistics import Statistics
 from protocol.message import PasteAddress
-
-Format = Literal["gzip", "zlib", "raw"]
-MAX_OUTPUT_BYTES = 1 << 30
-SMALL_BYTES = 1024
-"""libnxz's COMPRESS_THRESHOLD and DECOMPRESS_THRESHOLD."""
+from protocol.metrics import Family
 
 
 class NxGzip:
@@ -30,6 +29,9 @@ class NxGzip:
     another one. `fallback` is the codec that software compresses with; "lzo" writes tagged members that only this
     class reads. `timeout` bounds one request and `patience` its refusals, in seconds; calls with at most
     `small_bytes` of input stay in software in mode "auto"; `level` is zlib's. `qos` opens the window on a QoS credit.
+
+    `fault_timeout` is how many seconds one request may go on meeting absent pages. `paging` pretends them, for tests:
+    it is given each request as it is pasted, with every page touched, and returns it with absent ones.
 
     Raises ValueError for unknown words, CodecMissing where LZO is asked for and not installed.
     """
@@ -46,10 +48,12 @@ class NxGzip:
         timeout: float = 10.0,
         patience: float = 1.0,
         reopen_timeout: float = 300.0,
+        fault_timeout: float = 300.0,
         small_bytes: int = SMALL_BYTES,
         level: int = 6,
+        paging: Paging | None = None,
     ) -> None:
-        if fallback not in ("zlib", "lzo"):
+        if fallback not in FALLBACKS:
             raise ValueError(f"fallback is 'zlib' or 'lzo', not {fallback!r}")
         self.lpar = lpar
         self.mode = Mode(mode)
@@ -59,13 +63,9 @@ class NxGzip:
             codec.load_lzo()
         settings = AcceleratorSettings(
             OnSuspend(on_suspend), qos, vas_id, microseconds(timeout), microseconds(patience),
-            microseconds(reopen_timeout),
+            microseconds(reopen_timeout), microseconds(fault_timeout),
         )  # fmt: skip
-        compressing, decompressing = selections(self.mode, small_bytes)
-        self._ledger = Ledger()
-        self._accelerator = Accelerator(settings, self._ledger)
-        self._compressor = Compressor(self._accelerator, codec, self._ledger, compressing)
-        self._decompressor = Decompressor(self._accelerator, codec, self._ledger, decompressing)
+        self._work = GzipWork(codec, self.mode, fallback, settings, small_bytes, paging)
 
     def compress(self, data: bytes | bytearray | memoryview, format: Format = "gzip") -> bytes:
         """All of `data`, compressed.
@@ -73,15 +73,7 @@ class NxGzip:
         With `fallback="lzo"` the output is tagged members in place of gzip, and other formats are a ValueError.
         Raises NxError in modes "nx" and "mix".
         """
-        if format not in ("gzip", "zlib", "raw"):
-            raise ValueError(f"format is 'gzip', 'zlib' or 'raw', not {format!r}")
-        compress = getattr(self._compressor, format)
-        if self.fallback == "lzo":
-            if format != "gzip":
-                raise ValueError("fallback='lzo' writes tagged members, which have no other format")
-            compress = self._compressor.mixed
-        output: bytes = self.lpar.driver.run(compress(memoryview(data).cast("B"), thread_id()))
-        return output
+        return self.lpar.driver.run(self._work.compress(memoryview(data).cast("B"), format, thread_id()))
 
     def decompress(
         self, data: bytes | bytearray | memoryview, format: Format | None = None, max_bytes: int = MAX_OUTPUT_BYTES
@@ -91,29 +83,33 @@ class NxGzip:
         Checked against checksums and lengths. Raises CorruptData, TruncatedData, OutputLimit (more than `max_bytes`
         would come out), NxError in mode "nx", CodecMissing.
         """
-        if format not in (None, "gzip", "zlib", "raw"):
-            raise ValueError(f"format is 'gzip', 'zlib', 'raw' or None, not {format!r}")
-        decompress = getattr(self._decompressor, format or "detected")
         view = memoryview(data).cast("B")
-        output: bytes = self.lpar.driver.run(decompress(view, max_bytes, thread_id()))
-        return output
+        return self.lpar.driver.run(self._work.decompress(view, format, max_bytes, thread_id()))
+
+    def member_reader(self) -> MemberReader:
+        """Decompression of one gzip file piece by piece: what `lpar.client.streams` works with."""
+        return MemberReader(self._work.decompressor.inflater, SoftwareStream)
 
     def statistics(self) -> Statistics:
         """What has become of the bytes so far."""
-        return self.lpar.driver.inspect(self._ledger.picture)
+        return self.lpar.driver.inspect(self._work.ledger.picture)
+
+    def metrics(self) -> list[Family]:
+        """The same as families of metrics (protocol/metrics.py), and how long requests and opens took."""
+        return metrics_of(self.statistics())
 
     def open(self) -> None:
         """Open the window now instead of at its first use. Raises KernelFailure."""
-        self.lpar.driver.run(self._accelerator.open(thread_id()))
+        self.lpar.driver.run(self._work.accelerator.open(thread_id()))
 
     @property
     def address(self) -> PasteAddress | None:
         """Where the window's pastes go at present; None before it is opened and while it is known to be unmapped."""
-        return self.lpar.driver.inspect(lambda: self._accelerator.address)
+        return self.lpar.driver.inspect(lambda: self._work.accelerator.address)
 
     def close(self) -> None:
         """Give the window back; a later call would open another one."""
-        self.lpar.driver.run(self._accelerator.close())
+        self.lpar.driver.run(self._work.accelerator.close())
 
     def __enter__(self) -> Self:
         return self

@@ -7,19 +7,19 @@ token admits it.
 from __future__ import annotations
 
 import errno
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from lpar.client.errors import MessageRefused
 from lpar.client.links import paste_key
+from lpar.client.paste_links import PasteLink, PasteLinks
 from lpar.client.request import Csb, Request, csb_of
 from lpar.client.timers import Timer, Timers
 from protocol.clock import MILLISECOND_US, SECOND_US
-from protocol.effects import DIALLED, Dial, Effects, Hangup
+from protocol.effects import DIALLED, Effects
 from protocol.message import PasteAddress
-from protocol.paste_messages import Paste, PasteAccepted, PasteCompleted, PasteFaulted, PasteRefused
+from protocol.paste_messages import Crb, CsbBody, Paste, PasteAccepted, PasteCompleted, PasteFaulted, PasteRefused
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Refused
 from protocol.wire import Envelope
@@ -27,9 +27,6 @@ from protocol.wire import Envelope
 REPEAT_US = 500 * MILLISECOND_US
 SILENCE_US = 3 * SECOND_US
 """After this long without a word in which an answer was due, the connection is left and a new one made."""
-LINKS_LIMIT = 64
-UNANSWERED_LIMIT = 4
-"""Pastes on one connection without any answer; more would overflow its queue, which drops what it cannot hold."""
 
 
 class PasteState(Enum):
@@ -55,12 +52,14 @@ class PendingPaste:
     key: str
     endpoint: str
     request: Request
+    crb: Crb
     state: PasteState = PasteState.QUEUED
     csb: Csb | None = None
     failure: Exception | None = None
     sent: int = 0
     sent_us: int = 0
     first_sent_us: int = 0
+    settled_us: int = 0
     waited_for: bool = False
     timer: Timer | None = None
 
@@ -75,19 +74,6 @@ class PendingPaste:
         return self.state not in _OPEN
 
 
-@dataclass(slots=True, eq=False)
-class PasteLink:
-    """One connection to an NX unit."""
-
-    key: str
-    endpoint: str
-    dialled_us: int
-    heard_us: int = 0
-    used_us: int = 0
-    unanswered: set[int] = field(default_factory=set)
-    queue: deque[PendingPaste] = field(default_factory=deque)
-
-
 class PasteTraffic:
     """All pastes of a process. `changed` is told when an attempt's state moves on."""
 
@@ -96,7 +82,7 @@ class PasteTraffic:
         self.effects = effects
         self.timers = timers
         self.changed = changed
-        self.links: dict[str, PasteLink] = {}
+        self.links = PasteLinks(effects)
         self._number = 0
         self._by_number: dict[int, PendingPaste] = {}
         self._by_window: dict[bytes, PendingPaste] = {}
@@ -112,7 +98,8 @@ class PasteTraffic:
             text = f"{address.unit} has no endpoint on network {self.network!r}; it has: {known}"
             raise OSError(errno.EHOSTUNREACH, text)
         self._number += 1
-        pending = PendingPaste(self._number, address, paste_key(endpoint), endpoint, request)
+        crb = request.crb(self._number)
+        pending = PendingPaste(self._number, address, paste_key(endpoint), endpoint, request, crb)
         earlier = self._by_window.get(address.token)
         if earlier is not None:
             self._nudge(earlier, now_us)
@@ -120,7 +107,7 @@ class PasteTraffic:
             return pending
         self._by_window[address.token] = pending
         self._by_number[pending.number] = pending
-        link = self._link(pending, now_us)
+        link = self.links.used(pending.key, pending.endpoint, now_us)
         link.queue.append(pending)
         self._send_queued(link, now_us)
         return pending
@@ -145,7 +132,7 @@ class PasteTraffic:
 
     def receive(self, key: str, envelope: Envelope, now_us: int) -> None:
         """An NX unit said something. Answers to what nobody asked (any more) are ignored."""
-        link = self.links.get(key)
+        link = self.links.by_key.get(key)
         if link is None:
             return
         link.heard_us = now_us
@@ -163,13 +150,26 @@ class PasteTraffic:
         for pending in [entry for entry in self._by_number.values() if entry.key == key]:
             pending.failure = failure
             self._settle(pending, PasteState.FAILED, now_us)
-        self.links.pop(key, None)
+        self.links.by_key.pop(key, None)
+
+    def write_csb(self, csb_address: int, body: CsbBody, now_us: int) -> None:
+        """The kernel wrote a status block: the request whose block it is has ended. Nobody's address is ignored."""
+        for pending in self._by_number.values():
+            if pending.sent and pending.crb.csb_address == csb_address:
+                pending.csb = csb_of(body, b"")
+                self._settle(pending, PasteState.COMPLETED, now_us)
+                return
+
+    def abandon_all(self, now_us: int) -> None:
+        """The process has died: nobody waits for anything, and nothing more is sent."""
+        for link in self.links.by_key.values():
+            link.queue.clear()
+        for pending in list(self._by_number.values()):
+            self._settle(pending, PasteState.LOST, now_us)
 
     def close(self) -> None:
         """Hang up everywhere."""
-        for key in self.links:
-            self.effects.transmissions.append(Hangup(key))
-        self.links.clear()
+        self.links.close()
 
     def _answered(
         self,
@@ -216,11 +216,12 @@ class PasteTraffic:
 
     def _settle(self, pending: PendingPaste, state: PasteState, now_us: int) -> None:
         pending.state = state
+        pending.settled_us = now_us
         self.let_go(pending)
         self._by_number.pop(pending.number, None)
         if self._by_window.get(pending.address.token) is pending:
             del self._by_window[pending.address.token]
-        link = self.links.get(pending.key)
+        link = self.links.by_key.get(pending.key)
         if link is not None:
             link.unanswered.discard(pending.number)
             if pending in link.queue:
@@ -229,7 +230,7 @@ class PasteTraffic:
         self.changed(pending)
 
     def _send_queued(self, link: PasteLink, now_us: int) -> None:
-        while link.queue and len(link.unanswered) < UNANSWERED_LIMIT:
+        while link.queue and link.has_room:
             pending = link.queue.popleft()
             pending.state = PasteState.SENT
             pending.first_sent_us = now_us
@@ -242,7 +243,7 @@ class PasteTraffic:
         request, address = pending.request, pending.address
         pending.sent += 1
         pending.sent_us = now_us
-        body = Paste(window_id=address.window_id, token=address.token, number=pending.number, crb=request.crb())
+        body = Paste(window_id=address.window_id, token=address.token, number=pending.number, crb=pending.crb)
         payload = request.history + request.source if request.history else request.source
         envelope = Envelope(body, number=pending.number, frames=(payload,))
         self.effects.send(pending.key, DIALLED, envelope)
@@ -254,29 +255,9 @@ class PasteTraffic:
 
     def _repeat(self, pending: PendingPaste, now_us: int) -> None:
         pending.timer = None
-        link = self._link(pending, now_us)
+        link = self.links.used(pending.key, pending.endpoint, now_us)
         if now_us >= max(link.heard_us, link.dialled_us, pending.first_sent_us) + SILENCE_US:
-            self._dial(link, now_us)
+            self.links.dial(link, now_us)
         self._send(pending, now_us)
         if pending.waited_for:
             self.hold(pending, now_us)
-
-    def _link(self, pending: PendingPaste, now_us: int) -> PasteLink:
-        link = self.links.get(pending.key)
-        if link is None:
-            if len(self.links) >= LINKS_LIMIT:
-                self._hang_up_idlest()
-            link = self.links[pending.key] = PasteLink(pending.key, pending.endpoint, now_us)
-            self._dial(link, now_us)
-        link.used_us = now_us
-        return link
-
-    def _dial(self, link: PasteLink, now_us: int) -> None:
-        link.dialled_us = now_us
-        self.effects.transmissions.append(Dial(link.key, link.endpoint))
-
-    def _hang_up_idlest(self) -> None:
-        """Make room for another connection; what waits on this one is repeated on a new one."""
-        idlest = min(self.links.values(), key=lambda link: (bool(link.unanswered or link.queue), link.used_us))
-        del self.links[idlest.key]
-        self.effects.transmissions.append(Hangup(idlest.key))

@@ -102,8 +102,8 @@ class Lpar:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the session lives as far as is known: false once the partition was found restarted."""
-        return self.driver.inspect(lambda: not self.driver.core.dialer.ended)
+        """Whether the session lives as far as is known: false once the partition was restarted or a signal came."""
+        return self.driver.inspect(lambda: self.driver.core.kernel.is_alive)
 
     @property
     def on_message(self) -> Trace | None:
@@ -115,7 +115,9 @@ class Lpar:
         self.driver.on_message = hook
 
     def reconnect(self) -> None:
-        """After ENODEV (the partition was restarted): start a new session. Descriptors of the old one stay dead.
+        """After ENODEV (the partition was restarted) or SegmentationFault: start a new session, as a new process.
+
+        Descriptors of the old one stay dead.
 
         On a living session it does nothing. Raises TimeoutError, MessageRefused.
         """

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lpar.client.tally import PasteTally
 from protocol.codes import FallbackReason
+from protocol.metrics import Distribution, Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,16 @@ class Statistics:
 
     `suspensions` counts changes from working to closed for lack of credit, `resumptions` the way back on the same
     window, `reopenings` windows opened in place of suspended or dead ones, `restarts` streams that software began
-    anew after an NX unit had done part of them, `stored_parts` parts that deflate would have made larger.
+    anew after an NX unit had done part of them, `stored_parts` parts that deflate would have made larger. `faults` are
+    those of the paste address, `page_faults` those of a request's own pages. `request_time` is how long requests took
+    from paste to CSB, `open_time` how long windows took to open.
     """
 
     compress: DirectionStatistics
     decompress: DirectionStatistics
     requests: int
     pastes: int
+    accepted: int
     refusals: int
     faults: int
     remaps: int
@@ -61,7 +65,10 @@ class Statistics:
     timeouts: int
     restarts: int
     stored_parts: int
+    page_faults: int
     suspended: bool
+    request_time: Distribution
+    open_time: Distribution
 
 
 @dataclass(slots=True)
@@ -102,7 +109,9 @@ class Ledger:
     timeouts: int = 0
     restarts: int = 0
     stored_parts: int = 0
+    page_faults: int = 0
     suspended: bool = False
+    opening: Histogram = field(default_factory=Histogram)
 
     def picture(self) -> Statistics:
         """What has been counted so far."""
@@ -112,6 +121,7 @@ class Ledger:
             decompress=self.decompress.picture(),
             requests=self.requests,
             pastes=tally.pastes,
+            accepted=tally.accepted,
             refusals=tally.refused,
             faults=tally.faults,
             remaps=tally.remaps,
@@ -126,5 +136,8 @@ class Ledger:
             timeouts=self.timeouts,
             restarts=self.restarts,
             stored_parts=self.stored_parts,
+            page_faults=self.page_faults,
             suspended=self.suspended,
+            request_time=tally.service.picture(),
+            open_time=self.opening.picture(),
         )

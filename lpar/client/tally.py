@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from protocol.metrics import Histogram
 
 
 @dataclass(slots=True)
 class PasteTally:
-    """What happened to pastes. `repeats` are messages sent again because no answer had come."""
+    """What happened to pastes. `repeats` are messages sent again because no answer had come.
+
+    `service` is how long accepted requests took from paste to CSB.
+    """
 
     pastes: int = 0
     accepted: int = 0
@@ -17,3 +22,4 @@ class PasteTally:
     failed_faults: int = 0
     lost: int = 0
     repeats: int = 0
+    service: Histogram = field(default_factory=Histogram)

@@ -56,6 +56,8 @@ def open_window(
     try:
         window_id = yield from tx_win_open(descriptor, 1, vas_id, flags, thread_id, timeout_us)
     except Exception:
+        # From here on the descriptor is being closed: a second close could hit another file of the same number.
+        yield IfCancelled(None)
         yield from _close_quietly(descriptor, timeout_us)
         raise
     yield IfCancelled(None)
@@ -74,7 +76,8 @@ def map_window(window: WindowState, timeout_us: int) -> Procedure[Mapping]:
 def run_on_window(window: WindowState, request: Request, timeout_us: int) -> Procedure[Csb]:
     """One request from paste to CSB, mapping the window first if need be.
 
-    A refused paste is tried again until the deadline, and so is the mapping of a window that has lost its credit.
+    A refused paste is tried again until the deadline, and so is the mapping of a window that has lost its credit. A
+    request that met an absent page is not: its CSB says so.
     Raises PasteRefused, TimeoutError, BusError, KernelFailure, MessageRefused.
     """
     deadline_us = (yield from now()) + timeout_us
@@ -116,7 +119,9 @@ def paste_and_wait(
     while True:
         try:
             pending = yield from paste(mapping, request, deadline_us - (yield from now()))
-            return (yield from wait_csb(pending, mapping.tally, deadline_us - (yield from now()), keep=False))
+            csb = yield from wait_csb(pending, mapping.tally, deadline_us - (yield from now()), keep=False)
+            mapping.tally.service.observe(pending.settled_us - pending.first_sent_us)
+            return csb
         except (PasteRefused, RequestLost) as failure:
             refusal = failure
         except TimeoutError:
@@ -139,7 +144,9 @@ def close_window(window: WindowState, timeout_us: int) -> Procedure[None]:
     window.closed = True
     try:
         if window.mapping is not None:
+            yield IfCancelled(CloseDescriptor(descriptor=window.descriptor.number))
             yield from unmap(window.mapping, timeout_us)
+            yield IfCancelled(None)
         yield from close_descriptor(window.descriptor, timeout_us)
     except KernelFailure as failure:
         if failure.reason is not KernelReason.DEAD:

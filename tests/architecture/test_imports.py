@@ -19,6 +19,9 @@ SHELLS = {
     "protocol/node.py": "the loop of every server: sockets, clock, signals",
     "protocol/socket.py": "the only owner of ZeroMQ sockets",
     "protocol/logs.py": "where log lines go",
+    "protocol/alarm.py": "what ends the loop's wait: signals and other threads",
+    "protocol/run.py": "a core as a process",
+    "protocol/metrics_server.py": "metrics over HTTP",
     "hypervisor/serve.py": "the hypervisor's process",
     "hypervisor/store.py": "the ledger in SQLite",
     "lpar/serve.py": "a partition's process",
@@ -26,6 +29,11 @@ SHELLS = {
     "lpar/client/interrupts.py": "signals of the client's process",
     "lpar/client/process.py": "the client's process id and name",
     "lpar/client/handles.py": "handles that several threads close",
+    "lpar/client/source.py": "a file read in pieces",
+    "lpar/client/streams.py": "gzip from file to file",
+    "lpar/client/aio/driver.py": "the client's driver on an event loop",
+    "lpar/client/aio/sockets.py": "the client's sockets on an event loop",
+    "lpar/client/aio/process.py": "the client's process id and name, for asyncio",
     "nxunit/serve.py": "an NX unit's process",
     "hmc/connection.py": "the console's blocking driver",
     "hmc/observer.py": "the telemetry stream's reader",
@@ -37,11 +45,14 @@ CODECS = {
     "nxunit/engine.py": "the gzip engine",
     "nxunit/inflate.py": "decompression on ISA-L",
     "lpar/client/software.py": "the software fallback",
+    "lpar/client/software_stream.py": "the software fallback, piece by piece",
 }
 """Modules that compute with a compression library; they are ports of a core, and do no I/O either."""
 
 FACADES = {
     "lpar/client/nx_gzip.py": "the convenience over a process on a partition",
+    "lpar/client/aio/handles.py": "handles to be awaited, over the driver on an event loop",
+    "lpar/client/aio/nx_gzip.py": "the same convenience, to be awaited",
 }
 """Modules without I/O of their own that hand a shell's work to users: the only others that may import a shell."""
 
@@ -50,7 +61,7 @@ WORLD = frozenset(
         "zmq", "asyncio", "threading", "sqlite3", "time", "random", "socket", "os", "subprocess",
         "multiprocessing", "concurrent", "queue", "select", "selectors", "signal", "secrets", "uuid", "datetime",
         "pathlib", "io", "shutil", "tempfile", "mmap", "fcntl", "logging", "structlog", "sys", "http", "urllib", "ssl",
-        "resource",
+        "resource", "socketserver", "prometheus_client",
     )
 )  # fmt: skip
 """Sockets, threads, clocks, chance, files and the process itself."""

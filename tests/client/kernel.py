@@ -6,11 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol import device_messages as device
-from protocol.codes import REASON_ERRNO, FaultOutcome, HcallCode, Instruction, KernelReason
+from protocol.codes import (
+    REASON_ERRNO,
+    CompletionCode,
+    CompletionExtension,
+    FaultOutcome,
+    HcallCode,
+    Instruction,
+    KernelReason,
+    Signal,
+)
 from protocol.effects import Effects, Send
 from protocol.listener import Listener
 from protocol.message import Message, PasteAddress, Request
-from protocol.session import Called, Closed, Opened, Terms
+from protocol.paste_messages import CsbBody, Paste
+from protocol.session import Answered, Called, Closed, Ending, Opened, Session, Terms
 from protocol.wire import Envelope
 from tests.client.unit import FakeUnit
 
@@ -40,7 +50,9 @@ class FakeWindow:
 @dataclass
 class FakeKernel:
     """`units` are where windows go in turn. `failures` are given, in order, instead of carrying out calls by name.
-    `wrong_answers` come before anything; `delay` is by request, in microseconds.
+    `wrong_answers` come before anything; `delay` is by request, in microseconds. A fault's window credit goes back
+    `credit_late_us` after its status block was written. `raises_after_us`: that long after a
+    write the process is ended.
     """
 
     units: list[FakeUnit]
@@ -53,6 +65,12 @@ class FakeKernel:
     mute: bool = False
     delay: dict[str, int] = field(default_factory=dict)
     later: Callable[[int, Callable[[], None]], None] | None = None
+    credit_late_us: int = 0
+    raises_after_us: int | None = None
+    signals: int = 0
+    session: Session | None = None
+    now_us: int = 0
+    answers: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.effects = Effects()
@@ -102,17 +120,57 @@ class FakeKernel:
             window.backed = False
             window.address = self._allocate(unit)
 
+    def page_fault(self, unit: FakeUnit, paste: Paste, address: int) -> None:
+        """The fault interrupt of a window: fetch the request, write its status block."""
+        if self.credit_late_us and self.later is not None:
+            self.later(self.credit_late_us, lambda: unit.return_credit(paste))
+        else:
+            unit.return_credit(paste)
+        if paste.crb.csb_address:
+            self.update_csb(paste.crb.csb_address, address)
+        else:
+            self.raise_signal(0)
+
+    def update_csb(self, csb_address: int, fault_address: int) -> None:
+        """vas_update_csb."""
+        csb = CsbBody(
+            code=CompletionCode.TRANSLATION_FAULT,
+            extension=int(CompletionExtension.TERMINATED),
+            processed_bytes=0,
+            target_bytes=0,
+            crc32=0,
+            adler32=1,
+            fault_address=fault_address,
+        )
+        self._tell(device.UpdateCsb(csb_address=csb_address, csb=csb))
+
+    def raise_signal(self, address: int) -> None:
+        """End the process: its windows go at once."""
+        self._closed()
+        self.signals += 1
+        self._tell(device.RaiseSignal(signal=Signal.SIGSEGV, address=address, thread_id=7))
+
+    def _tell(self, body: Request) -> None:
+        if self.session is not None:
+            self.listener.call(self.session, body, self.now_us)
+
     def receive(self, peer: bytes, envelope: Envelope, now_us: int) -> None:
+        self.now_us = now_us
         for event in self.listener.receive(peer, envelope, now_us):
             if isinstance(event, Called):
                 self._call(event)
+            elif isinstance(event, Answered):
+                self.answers.append(event.reply)
+                if isinstance(event.reply, device.SignalTaken):
+                    self.listener.close(event.session, Ending.KILLED)
+            elif isinstance(event, Opened):
+                self.session = event.session
             elif isinstance(event, Closed):
                 self.ended += 1
                 self._closed()
-            else:
-                assert isinstance(event, Opened) or event is not None
 
     def tick(self, now_us: int) -> None:
+        self.now_us = now_us
         self.listener.tick(now_us)
 
     def take(self) -> list[Send]:
@@ -163,6 +221,8 @@ class FakeKernel:
             case _:
                 assert isinstance(body, device.WriteFile)
                 self.written.append((body.path, body.text))
+                if self.raises_after_us is not None and self.later is not None:
+                    self.later(self.raises_after_us, lambda: self.raise_signal(0xBAD))
                 return device.Done()
 
     def _open(self, body: device.TxWinOpen) -> Message:

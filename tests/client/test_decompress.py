@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpar.client import CorruptData, DataError, Lpar, NxError, NxGzip, OutputLimit, TruncatedData
-from lpar.client.nx_gzip import Format
+from lpar.client.gzip_work import Format
 from protocol.codes import CompletionCode, FallbackReason, FunctionCode
 from protocol.paste_messages import Paste
 from tests.client.test_compress import NOISE, PART, TEXT, limit_to

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lpar.client import ForkedProcess, Lpar, LparClosed, NxGzip, Request
+from lpar.client import ForkedProcess, Lpar, LparClosed, NxGzip, Request, SegmentationFault
 from lpar.client.interrupts import Interrupts
 from protocol import device_messages as device
 from protocol.codes import CompletionCode, FunctionCode
@@ -336,3 +336,41 @@ def test_a_process_that_was_forgotten_is_closed_and_said(servers: Servers) -> No
 
     with pytest.warns(ResourceWarning, match="a Driver was not closed"):
         forget()
+
+
+class TestTheKernelCalls:
+    """The kernel asks something of the process, whether a thread of it waits or not."""
+
+    def test_a_call_that_comes_while_no_thread_waits_is_taken_by_the_next_call(
+        self, servers: Servers, lpar: Lpar
+    ) -> None:
+        servers.kernel.raises_after_us = 20_000
+        lpar.write("/anything", "x")
+        eventually(lambda: servers.kernel.signals > 0)
+        with pytest.raises(SegmentationFault):
+            lpar.read(TOTAL)
+        eventually(lambda: [type(answer) for answer in servers.kernel.answers] == [device.SignalTaken])
+        assert not lpar.is_alive
+        lpar.reconnect()
+        assert lpar.read(TOTAL) == "40\n"
+
+    def test_every_thread_that_waits_gets_the_signal(self, servers: Servers, lpar: Lpar) -> None:
+        servers.kernel.delay["read_file"] = 60_000_000
+        with ThreadPoolExecutor(THREADS) as pool:
+            reads = [pool.submit(lpar.read, TOTAL) for _ in range(THREADS)]
+            eventually(lambda: sum(isinstance(body, device.ReadFile) for body in servers.kernel.executed) == THREADS)
+            servers.kernel.raises_after_us = 20_000
+            lpar.write("/anything", "x")
+            eventually(lambda: servers.kernel.signals > 0)
+            with pytest.raises(SegmentationFault):
+                lpar.read(TOTAL)
+            assert all(isinstance(read.exception(WAIT_S), SegmentationFault) for read in reads)
+
+    def test_a_dead_process_leaves_with_its_block(self, servers: Servers) -> None:
+        servers.kernel.raises_after_us = 20_000
+        process = Lpar(servers.endpoint, timeout=WAIT_S)
+        process.write("/anything", "x")
+        eventually(lambda: servers.kernel.signals > 0)
+        with pytest.raises(SegmentationFault), process:
+            process.read(TOTAL)
+        eventually(lambda: not servers.kernel.listener.sessions)

@@ -261,7 +261,7 @@ class TestReopen:
         nx.compress(PARTS)
         world.kernel.suspend()
         world.later(100_000, lambda: setattr(world.kernel, "total", 40))
-        compress = nx._compressor.gzip
+        compress = nx._work.compressor.gzip
         tasks = [world.start(compress(memoryview(PARTS), 0)) for _ in range(3)]
         assert all(gzip.decompress(world.finish(task)) == PARTS for task in tasks)
         assert nx.statistics().reopenings == 1
@@ -278,7 +278,7 @@ def test_many_at_once_on_one_window_all_get_their_own_bytes(world: World, lpar: 
     nx = NxGzip(lpar)
     random = Random(seed)
     inputs = [random.randbytes(20_000) + bytes([number]) * 50_000 for number in range(8)]
-    tasks = [world.start(nx._compressor.gzip(memoryview(data), 0)) for data in inputs]
+    tasks = [world.start(nx._work.compressor.gzip(memoryview(data), 0)) for data in inputs]
     random.shuffle(order := list(range(8)))
     for number in order:
         assert gzip.decompress(world.finish(tasks[number])) == inputs[number]

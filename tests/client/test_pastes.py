@@ -18,7 +18,8 @@ from lpar.client import (
     Request,
     RequestLost,
 )
-from lpar.client.pastes import LINKS_LIMIT, UNANSWERED_LIMIT, PasteTraffic
+from lpar.client.paste_links import LINKS_LIMIT, UNANSWERED_LIMIT
+from lpar.client.pastes import PasteTraffic
 from lpar.client.timers import Timers
 from protocol import device_messages as device
 from protocol.codes import CompletionCode, FaultOutcome, FunctionCode, KernelReason
@@ -327,7 +328,7 @@ def test_connections_are_bounded_and_the_idlest_is_hung_up() -> None:
     wishes = traffic.effects.take().transmissions
     assert [wish.link for wish in wishes if isinstance(wish, Hangup)] == ["paste:ipc://nx0"]
     assert len([wish for wish in wishes if isinstance(wish, Dial)]) == LINKS_LIMIT + 1
-    assert len(traffic.traffic.links) == LINKS_LIMIT
+    assert len(traffic.traffic.links.by_key) == LINKS_LIMIT
 
 
 def test_sizes_that_no_message_carries_are_refused_at_once() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Literal
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lpar.client import DirectionStatistics, NxGzip, Statistics
+from lpar.client import DirectionStatistics, NxGzip, Request, Statistics
 from protocol.codes import CompletionCode, FallbackReason
 from tests.client.test_compress import PART, TEXT, limit_to
 from tests.client.world import World
@@ -33,9 +35,37 @@ def data_of(shape: Shape) -> bytes:
 
 TROUBLES = (
     "refusals", "faults", "remaps", "failed_faults", "lost_requests", "repeats", "suspensions", "resumptions",
-    "reopenings", "timeouts", "restarts",
+    "reopenings", "timeouts", "restarts", "page_faults",
 )  # fmt: skip
 SHAPES = st.tuples(st.integers(0, 3 * PART), st.integers(0, PART), st.integers(0, 3 * PART))
+
+
+def suspends_at_random(world: World) -> Callable[[], int]:
+    """Byte counts at which high-priority work comes in: mostly none does."""
+    return lambda: world.random.randrange(1, UNIT_LIMIT) if world.random.random() < 0.3 else UNIT_LIMIT
+
+
+class Pages:
+    """Pages that are gone when a request needs them, now and then, and at times for long."""
+
+    def __init__(self, world: World, rate: float) -> None:
+        self.world = world
+        self.rate = rate
+        self.gone_until_us = 0
+
+    def __call__(self, request: Request) -> Request:
+        world, random = self.world, self.world.random
+        if random.random() < self.rate / 4:
+            self.gone_until_us = world.now_us + random.randrange(1_000, 400_000)
+        if world.now_us >= self.gone_until_us and random.random() >= self.rate:
+            return request
+        match random.randrange(3):
+            case 0:
+                return replace(request, absent_source=frozenset({0, 1}))
+            case 1:
+                return replace(request, absent_target=frozenset({0}))
+            case _:
+                return replace(request, csb_present=False)
 
 
 class Trouble:
@@ -80,6 +110,7 @@ def check(shape: Shape, form: Form, on_suspend: str, seed: int, rate: float, los
     limit_to(world, PART)
     for unit in world.units.values():
         unit.limit_bytes = UNIT_LIMIT
+        unit.suspend_at = suspends_at_random(world)
     nx = NxGzip(
         world.lpar(),
         on_suspend=on_suspend,
@@ -87,7 +118,9 @@ def check(shape: Shape, form: Form, on_suspend: str, seed: int, rate: float, los
         timeout=2.0,
         patience=0.05,
         reopen_timeout=1.0,
+        fault_timeout=0.2,
         level=1,
+        paging=Pages(world, rate / 2),
     )
     world.loss, world.repeat = loss, loss
     Trouble(world, rate)

@@ -12,7 +12,10 @@ import lpar.client
 from lpar.client import Lpar, NxGzip, PasteArea, Window
 
 FOLDER = Path(lpar.client.__file__).parent
-SHELL = {"__init__.py", "driver.py", "handles.py", "interrupts.py", "nx_gzip.py", "process.py", "software.py"}
+SHELL = {
+    "__init__.py", "driver.py", "handles.py", "interrupts.py", "nx_gzip.py", "process.py", "software.py",
+    "software_stream.py", "source.py", "streams.py",
+}  # fmt: skip
 """What may know of threads, sockets, clocks and codecs; everything else is pure."""
 IMPURE = {
     "asyncio", "io", "isal", "logging", "lzo", "multiprocessing", "os", "pathlib", "random", "select", "selectors",

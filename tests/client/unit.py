@@ -1,4 +1,4 @@
-"""A pretended NX unit on zlib: window contexts, one window credit each, resume tokens, faults on command."""
+"""A pretended NX unit on zlib: window contexts, one window credit each, resume tokens, absent pages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from protocol.codes import CompletionCode, CompletionExtension, FunctionCode
 from protocol.message import Message, PasteAddress
 from protocol.paste_messages import (
+    PAGE_BYTES,
+    SOURCE_ADDRESS,
+    TARGET_ADDRESS,
     Crb,
     CsbBody,
     Paste,
@@ -43,7 +46,9 @@ class FakeUnit:
     """`answer` puts a message on the way back; `later` calls something after a while.
 
     `refuse_next` pastes are refused, `swallow_next` pastes are not answered, `codes` are the completion codes of the
-    next requests instead of doing them. `grows`: its compression makes everything larger.
+    next requests instead of doing them. `grows`: its compression makes everything larger. `suspend_at` gives the byte
+    count at which the next job is suspended. `on_fault` is told of requests that met an absent page, with its address:
+    they keep their window credit until `return_credit`.
     """
 
     name: str
@@ -60,6 +65,9 @@ class FakeUnit:
     states: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     grows: bool = False
     too_small: int = 0
+    suspend_at: Callable[[], int] | None = None
+    faulted: int = 0
+    on_fault: Callable[[FakeUnit, Paste, int], None] | None = None
 
     def program(self, address: PasteAddress) -> None:
         self.contexts[address.token] = Context(address.window_id)
@@ -77,6 +85,12 @@ class FakeUnit:
         for context in self.contexts.values():
             context.number, context.busy, context.outcome = 0, False, None
         self.states.clear()
+
+    def return_credit(self, paste: Paste) -> None:
+        """The kernel has fetched the fault: the request is over."""
+        context = self.contexts.get(paste.token)
+        if context is not None and context.number == paste.number:
+            context.busy = False
 
     def receive(self, peer: bytes, envelope: Envelope) -> None:
         body = envelope.body
@@ -118,8 +132,15 @@ class FakeUnit:
     def _complete(self, say: Callable[..., None], body: Paste, context: Context, frame: bytes) -> None:
         if self.contexts.get(body.token) is not context or context.number != body.number or not context.busy:
             return
+        outcome = self.execute(body.crb, frame, body.number)
+        address = fault_of(body.crb, outcome)
+        if address is not None:
+            self.faulted += 1
+            assert self.on_fault is not None
+            self.on_fault(self, body, address)
+            return
         self.executed += 1
-        context.outcome = self.execute(body.crb, frame, body.number)
+        context.outcome = outcome
         context.busy = False
         self._repeated(say, body, context)
 
@@ -134,11 +155,15 @@ class FakeUnit:
             return self._compress(crb, frame)
         return self._decompress(crb, frame, number)
 
+    def _limit(self) -> int:
+        return self.limit_bytes if self.suspend_at is None else min(self.limit_bytes, self.suspend_at())
+
     def _compress(self, crb: Crb, frame: bytes) -> Outcome:
         history, source = frame[: crb.history_bytes], frame[crb.history_bytes :]
         if history and not FunctionCode(crb.function).resumes:
             return terminated(crb, CompletionCode.INVALID_CRB)
-        part = source[: max(4096, self.limit_bytes - len(history))]
+        limit_bytes = self._limit()
+        part = source[: max(4096 if self.suspend_at is None else 700, limit_bytes - len(history))]
         whole = len(part) == len(source)
         final = crb.final and whole
         if self.grows:
@@ -158,7 +183,8 @@ class FakeUnit:
             if crb.resume not in self.states:
                 return terminated(crb, CompletionCode.INVALID_OPERAND)
             fed, done = self.states[crb.resume]
-        room_bytes = min(crb.target_bytes, self.limit_bytes)
+        limit_bytes = self._limit()
+        room_bytes = min(crb.target_bytes, limit_bytes)
         machine = zlib.decompressobj(-15)
         try:
             output = machine.decompress(fed + frame, done + room_bytes)
@@ -169,7 +195,7 @@ class FakeUnit:
         left_bytes = len(machine.unused_data) if machine.eof else len(machine.unconsumed_tail)
         if not machine.eof and len(target) == room_bytes:
             full = full or left_bytes > 0
-        if full and crb.target_bytes < self.limit_bytes:
+        if full and crb.target_bytes < limit_bytes:
             return terminated(crb, CompletionCode.TARGET_SPACE)
         if full and not left_bytes:
             left_bytes = 1
@@ -223,3 +249,17 @@ def terminated(crb: Crb, code: CompletionCode) -> Outcome:
         code=code, extension=TERMINATED, processed_bytes=0, target_bytes=0, crc32=crb.crc32, adler32=crb.adler32
     )
     return csb, b""
+
+
+def fault_of(crb: Crb, outcome: Outcome) -> int | None:
+    """The address of the first absent page that this outcome takes: source, target, status block."""
+    csb, target = outcome
+    operands = (
+        (SOURCE_ADDRESS, crb.source_pages, csb.processed_bytes),
+        (TARGET_ADDRESS, crb.target_pages, len(target)),
+    )
+    for start, pages, length in operands:
+        for page in range(-(-length // PAGE_BYTES)):
+            if page // 8 < len(pages) and not pages[page // 8] >> page % 8 & 1:
+                return start + page * PAGE_BYTES
+    return None if crb.csb_present and crb.csb_address else crb.csb_address

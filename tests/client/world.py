@@ -47,6 +47,8 @@ class World:
         self._connections: dict[str, bytes] = {}
         self.units = {f"nx{number}": self._unit(f"nx{number}") for number in range(2)}
         self.kernel = FakeKernel(list(self.units.values()), self.random.randbytes, later=self.later)
+        for unit in self.units.values():
+            unit.on_fault = self.kernel.page_fault
         self.core = ClientCore(KERNEL_ENDPOINT, "client-1", network, 1234, self.random.randbytes)
         self.core.start(self.now_us)
         self._settle()

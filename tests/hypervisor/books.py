@@ -19,6 +19,10 @@ class Books:
         self.live: dict[str, dict[int, tuple[WindowAllocated, CreditType, str]]] = {"lp1": {}, "lp2": {}, "lp3": {}}
         self.dead: set[int] = set()
         self.returned: list[WindowAllocated] = []
+        self.pasted: dict[int, int] = {}
+        """By window, the number of its last paste."""
+        self.fetched: dict[int, list[int]] = {}
+        """By window, the numbers of the faults that its kernel has fetched."""
 
     def credits(self, lpar: str, credit_type: CreditType) -> list[str]:
         """The pool: three credits for a core, three for a hundred hundredths, less one for each QoS credit."""

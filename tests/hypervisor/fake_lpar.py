@@ -9,11 +9,14 @@ from protocol.codes import HYPERVISOR_CHOOSES, MODIFY_FLAGS, CreditType, HcallCo
 from protocol.hcall_messages import (
     Configuration,
     ConfigurationChange,
+    FaultInterrupt,
     HAllocateVasWindow,
     HcallStatus,
     HDeallocateVasWindow,
+    HGetNxFault,
     HModifyVasWindow,
     HQueryVasCapabilities,
+    NxFault,
     QueryConfiguration,
     Reconfigured,
     VasFeatureCapabilities,
@@ -98,6 +101,17 @@ class FakeLpar(End):
         assert window.code is HcallCode.H_SUCCESS, window
         assert self.modify(window.window_id) is HcallCode.H_SUCCESS
         return window
+
+    def fetch(self, window_id: int, buffer_address: int = 0x8000) -> NxFault:
+        """H_GET_NX_FAULT."""
+        reply = self.ask(HGetNxFault(window_id=window_id, buffer_address=buffer_address))
+        assert isinstance(reply, NxFault)
+        return reply
+
+    @property
+    def interrupts(self) -> list[tuple[int, int]]:
+        """The fault interrupts so far: window and number."""
+        return [(told.window_id, told.number) for told in self.notices if isinstance(told, FaultInterrupt)]
 
     def capabilities(self, query_type: int) -> VasFeatureCapabilities:
         reply = self.ask(HQueryVasCapabilities(query_type=query_type))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from protocol.clock import MILLISECOND_US, earliest
+from protocol.codes import Operand
 from protocol.fabric_messages import (
     CloseContext,
     ContextClosed,
@@ -13,8 +14,12 @@ from protocol.fabric_messages import (
     ContextProgrammed,
     Contexts,
     ContextSummary,
+    CreditReturned,
+    FaultNoted,
+    FaultRaised,
     ListContexts,
     ProgramContext,
+    ReturnCredit,
     UnitReady,
 )
 from protocol.hcall_messages import (
@@ -23,7 +28,7 @@ from protocol.hcall_messages import (
 from protocol.link import FABRIC
 from protocol.message import Reply, Request
 from protocol.refusals import RefusalCode
-from protocol.session import Called, Established, Event
+from protocol.session import Answered, Called, Established, Event
 from protocol.session_messages import Refused
 from protocol.wire import Envelope
 from tests.hypervisor.end import End
@@ -34,12 +39,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Held:
-    """A context of a fake unit; `in_flight` requests keep it from closing."""
+    """A context of a fake unit; `in_flight` requests and `faults`, by the paste's number, keep it from closing."""
 
     token: bytes
     process_id: int
     in_flight: int = 0
     closers: list[int] = field(default_factory=list)
+    faults: dict[int, FaultRaised] = field(default_factory=dict)
+    last_number: int = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.in_flight or self.faults)
 
 
 class FakeUnit(End):
@@ -56,6 +67,8 @@ class FakeUnit(End):
         self.endless = False
         self.mute = False
         self.asked: list[Request] = []
+        self.noted: set[tuple[int, int]] = set()
+        """The faults, by window and number, that the hypervisor has ever said it noted."""
         self._unanswered: list[Called] = []
         self._anchor_us: int | None = None
 
@@ -80,6 +93,11 @@ class FakeUnit(End):
         super().handle(event)
         if isinstance(event, Established):
             self.send(UnitReady(window_limit=self.limit, fifo_depth=8, request_limit_bytes=1 << 20))
+            for fault in [] if event.resumed else self.faults:
+                self.send(fault)
+        elif isinstance(event, Answered) and isinstance(event.request, FaultRaised):
+            if isinstance(event.reply, FaultNoted):
+                self.noted.add((event.request.window_id, event.request.number))
         elif isinstance(event, Called):
             self.asked.append(event.body)
             self._unanswered.append(event)
@@ -105,6 +123,9 @@ class FakeUnit(End):
                 self._reply(call.number, ContextProgrammed(window_id=wanted.window_id, accepted=accepted))
             case CloseContext(window_id=window_id):
                 self._close(window_id, call.number)
+            case ReturnCredit(window_id=window_id, number=number):
+                self._return_credit(window_id, number)
+                self._reply(call.number, CreditReturned(window_id=window_id, number=number))
 
     def _program(self, wanted: ProgramContext) -> bool:
         held = self.contexts.get(wanted.window_id)
@@ -113,7 +134,7 @@ class FakeUnit(End):
                 return False
             self.contexts[wanted.window_id] = Held(wanted.token, wanted.process_id)
             return True
-        if held.closers or (held.in_flight and held.process_id != wanted.process_id):
+        if held.closers or (held.busy and held.process_id != wanted.process_id):
             return False
         held.token, held.process_id = wanted.token, wanted.process_id
         return True
@@ -124,8 +145,8 @@ class FakeUnit(End):
             self._reply(number, ContextClosed(window_id=window_id, bytes_processed=0))
             return
         held.closers.append(number)
-        if held.in_flight:
-            notice = ContextDraining(window_id=window_id, in_flight=held.in_flight)
+        if held.busy:
+            notice = ContextDraining(window_id=window_id, in_flight=held.in_flight + len(held.faults))
             self.dialer.send(self.dialer.session, notice)
         else:
             self._gone(window_id)
@@ -134,7 +155,29 @@ class FakeUnit(End):
         """The last request of the window is done."""
         held = self.contexts[window_id]
         held.in_flight = 0
-        if held.closers:
+        if held.closers and not held.busy:
+            self._gone(window_id)
+
+    # Translation faults.
+
+    @property
+    def faults(self) -> list[FaultRaised]:
+        """Those whose window credit is still taken."""
+        return [fault for held in self.contexts.values() for fault in held.faults.values()]
+
+    def fault(self, window_id: int, number: int | None = None) -> int:
+        """A paste of the window stops at an absent page of its source. Returns the paste's number."""
+        held = self.contexts[window_id]
+        held.last_number = held.last_number + 1 if number is None else number
+        fault = fault_of(window_id, held.last_number)
+        held.faults[fault.number] = fault
+        if self.epoch:
+            self.send(fault)
+        return fault.number
+
+    def _return_credit(self, window_id: int, number: int) -> None:
+        held = self.contexts.get(window_id)
+        if held is not None and held.faults.pop(number, None) is not None and held.closers and not held.busy:
             self._gone(window_id)
 
     def _gone(self, window_id: int) -> None:
@@ -166,3 +209,15 @@ class FakeUnit(End):
 
     def wake_us(self) -> int | None:
         return earliest(super().wake_us(), self._fence_us)
+
+
+def fault_of(window_id: int, number: int) -> FaultRaised:
+    """A fault whose addresses follow from the paste's number."""
+    return FaultRaised(
+        window_id=window_id,
+        number=number,
+        function=0x02,
+        operand=Operand.SOURCE,
+        fault_address=number << 16 & (1 << 64) - 1,
+        csb_address=number << 11 & (1 << 64) - 1,
+    )

@@ -34,6 +34,11 @@ def test_qos_credits_are_refused_by_available_assigned_and_requested() -> None:
     cluster.qos("lp2", 22)
     cluster.qos("lp1", 3)
     assert numbers(told(cluster.qos("lp2", 50), ConsoleFailure)) == ("HSCLC016", 9, 22, 28)
+    text = told(cluster.qos("lp2", 50), ConsoleFailure).text
+    assert text == (
+        "not enough GZIP QoS credits: available system QoS 9, assigned partition QoS 22, "
+        "additional requested partition QoS 28"
+    )
     assert told(cluster.qos("lp2", 31), ConfigurationApplied).total_after == 31
     assert cluster.status().qos_free == 0
 

@@ -7,33 +7,45 @@ from collections import Counter
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from protocol.codes import CreditType, HcallCode
-from protocol.console_messages import ConfigurationApplied, ConsoleFailure, WindowRow
+from protocol.console_messages import WindowRow
 from protocol.hcall_messages import HDeallocateVasWindow
 from tests.hypervisor.books import QOS_TOTAL, Books
 from tests.hypervisor.cluster import Cluster, Kill, lasting, settings
+from tests.hypervisor.configuration_rules import ConfigurationRules
 from tests.hypervisor.fake_lpar import modify
+from tests.hypervisor.fault_rules import FaultRules
 
 SECOND_US = 1_000_000
-PATIENT_MS = 200_000
 LPARS = st.sampled_from(["lp1", "lp2", "lp3"])
 UNITS = st.sampled_from(["nx0", "nx1"])
 TYPES = st.sampled_from(list(CreditType))
 NUMBERS = st.integers(0, 1 << 16)
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(ConfigurationRules, FaultRules):
     """Three partitions, two units, one console; small pools, so that limits are met."""
 
-    @initialize(seed=NUMBERS)
-    def begin(self, seed: int) -> None:
+    @initialize(seed=NUMBERS, counts=st.tuples(*[st.integers(0, 4)] * 3))
+    def begin(self, seed: int, counts: tuple[int, int, int]) -> None:
         self.cluster = Cluster(settings(credits_per_core=3, qos_credits=QOS_TOTAL), seed).start()
         self.books = Books()
         self.running = {"lp1", "lp2", "lp3"}
+        for lpar, count in zip(sorted(self.running), counts, strict=True):
+            self.open_some(lpar, CreditType.DEFAULT, count)
 
     # Windows.
+
+    @rule(lpar=LPARS, credit_type=TYPES, count=st.integers(1, 3))
+    def open_some(self, lpar: str, credit_type: CreditType, count: int) -> None:
+        """Windows as a kernel opens them: most of the other rules are about these."""
+        for _ in range(count):
+            before = set(self.books.live[lpar])
+            self.allocate(lpar, credit_type)
+            for window_id in set(self.books.live[lpar]) - before:
+                self.bind_one(lpar, window_id, 1)
 
     def table(self) -> list[WindowRow]:
         return self.cluster.windows()
@@ -71,8 +83,10 @@ class Machine(RuleBasedStateMachine):
     @rule(lpar=LPARS, number=NUMBERS, process_id=st.integers(1, 3))
     def bind(self, lpar: str, number: int, process_id: int) -> None:
         window_id = self.pick(lpar, number)
-        if window_id is None:
-            return
+        if window_id is not None:
+            self.bind_one(lpar, window_id, process_id)
+
+    def bind_one(self, lpar: str, window_id: int, process_id: int) -> None:
         phase = self.books.live[lpar][window_id][2]
         code = self.cluster.lpars[lpar].status_of(modify(window_id, process_id))
         if phase == "closing":
@@ -109,40 +123,10 @@ class Machine(RuleBasedStateMachine):
         held = self.cluster.units[unit].contexts
         if held:
             window_id = sorted(held)[number % len(held)]
-            if requests and not held[window_id].closers:
+            if requests and not held[window_id].closers and not held[window_id].faults:
                 held[window_id].in_flight = requests
             elif not requests:
                 self.cluster.units[unit].complete(window_id)
-
-    # Configuration.
-
-    @rule(lpar=st.sampled_from(["lp1", "lp2"]), cores=st.integers(-3, 5).filter(bool))
-    def move_cores(self, lpar: str, cores: int) -> None:
-        reply = self.cluster.dlpar(lpar, cores, PATIENT_MS)
-        held = self.books.cores[lpar]
-        if len(held) + cores < 1 or cores * 100 > self.books.spare_hundredths():
-            assert isinstance(reply, ConsoleFailure), reply
-            return
-        assert isinstance(reply, ConfigurationApplied), reply
-        self.books.cores[lpar] = held[: len(held) + cores] + ["core"] * cores
-
-    @rule(hundredths=st.integers(0, 500))
-    def entitle(self, hundredths: int) -> None:
-        reply = self.cluster.entitle("lp3", hundredths, PATIENT_MS)
-        if hundredths < 5 or hundredths - len(self.books.hundredths["lp3"]) > self.books.spare_hundredths():
-            assert isinstance(reply, ConsoleFailure), reply
-            return
-        assert isinstance(reply, ConfigurationApplied), reply
-        self.books.hundredths["lp3"] = ["hundredth"] * hundredths
-
-    @rule(lpar=LPARS, credits=st.integers(-1, QOS_TOTAL + 1))
-    def set_qos(self, lpar: str, credits: int) -> None:
-        reply = self.cluster.qos(lpar, credits, PATIENT_MS)
-        if credits < 0 or credits - len(self.books.qos[lpar]) > self.books.spare_qos():
-            assert isinstance(reply, ConsoleFailure), reply
-            return
-        assert isinstance(reply, ConfigurationApplied), reply
-        self.books.qos[lpar] = ["credit"] * credits
 
     # Deaths and returns.
 
@@ -218,6 +202,7 @@ class Machine(RuleBasedStateMachine):
     def credits_in_use_are_windows_in_the_table(self) -> None:
         if not hasattr(self, "cluster"):
             return
+        self.cluster.pump()
         rows = self.table()
         counted = Counter((row.lpar, row.credit_type) for row in rows)
         for lpar in self.cluster.status().lpars:
@@ -238,6 +223,7 @@ class Machine(RuleBasedStateMachine):
     def calm(self) -> None:
         """Faults stop: everybody is there, every request completes."""
         self.cluster.kill = None
+        self.cluster.loses = lambda _name, _body: False
         for unit in self.cluster.units.values():
             unit.mute = False
             unit.speak()
@@ -249,7 +235,7 @@ class Machine(RuleBasedStateMachine):
         for unit in self.cluster.units.values():
             for window_id in list(unit.contexts):
                 unit.complete(window_id)
-        self.cluster.advance(SECOND_US)
+        self.serve_faults()
 
     @precondition(lambda self: hasattr(self, "cluster"))
     @rule()

@@ -177,3 +177,100 @@ def test_partitions_may_have_qos_credits_from_the_start() -> None:
     cluster = Cluster(settings(lpar=[lpar])).start()
     assert (cluster.pool("lp1", QOS)[0], cluster.pool("lp1")[0]) == (12, 28)
     assert cluster.status().qos_free == 116
+
+
+# The system, the operating system and the credits, in the HMC's order. Source: domain.md 6.
+
+STATIC_LP1 = [{"name": "lp1", "cores": 2, "dynamic_qos": False}, {"name": "lp2", "cores": 2}]
+
+
+def test_an_operating_system_without_dynamic_qos_is_not_told_while_it_runs() -> None:
+    cluster = Cluster(settings(lpar=STATIC_LP1)).start()
+    refused = told(cluster.qos("lp1", 5), ConsoleFailure)
+    assert (refused.code, "lp1" in refused.text) == ("HSCLC102", True)
+    assert (cluster.pool("lp1", QOS)[0], cluster.status().qos_free) == (0, 128)
+    assert cluster.lpars["lp1"].applied == []
+    assert told(cluster.qos("lp2", 5), ConfigurationApplied).total_after == 5
+
+
+def test_it_gets_credits_while_it_is_stopped_and_reads_them_at_its_start() -> None:
+    cluster = Cluster(settings(lpar=STATIC_LP1)).start()
+    cluster.lpars["lp1"].die()
+    cluster.advance(11_000_000)
+    assert told(cluster.qos("lp1", 5), ConfigurationApplied).running is False
+    cluster.lpars["lp1"].start()
+    assert cluster.lpars["lp1"].capabilities(1).target_lpar_credits == 5
+    assert told(cluster.qos("lp1", 6), ConsoleFailure).code == "HSCLC102"
+
+
+def test_it_still_follows_changes_of_its_processors() -> None:
+    cluster = Cluster(settings(lpar=STATIC_LP1)).start()
+    assert told(cluster.dlpar("lp1", -1), ConfigurationApplied).total_after == 20
+    assert len(cluster.lpars["lp1"].applied) == 1
+
+
+def test_of_several_refusals_the_hmc_names_the_one_that_can_be_helped_least() -> None:
+    static = [{"name": "lp1", "cores": 2, "dynamic_qos": False}]
+    without = Cluster(settings(lpar=static, accelerators=False)).start()
+    assert told(without.qos("lp1", 1_000), ConsoleFailure).code == "HSCLC014"
+    assert told(without.qos("lp9", 1_000), ConsoleFailure).code == "unknown_lpar"
+    running = Cluster(settings(lpar=static)).start()
+    assert told(running.qos("lp1", 1_000), ConsoleFailure).code == "HSCLC102"
+    assert told(running.qos("lp1", -1), ConsoleFailure).code == "bad_amount"
+    stopped = Cluster(settings(lpar=static))
+    stopped.console.start()
+    assert told(stopped.qos("lp1", 1_000), ConsoleFailure).code == "HSCLC016"
+
+
+# Told first, refused, over-committed.
+
+
+def test_what_a_refusing_kernel_reopened_stays_open_above_the_pool(cluster: Cluster) -> None:
+    """Linux writes its total before it reconfigures: a failed write may leave windows that the pool does not have."""
+    lp1 = cluster.lpars["lp1"]
+    number = promise(cluster, 3)
+    window = lp1.open_window(QOS)
+    report(lp1, 1, accepted=False)
+    assert told(cluster.console.answers[number], ConsoleFailure).code == "os_refused"
+    assert cluster.pool("lp1", QOS) == (0, 1)
+    assert any(unit.takes_paste(window) for unit in cluster.units.values())
+    assert lp1.allocate(QOS).code is HcallCode.H_RESOURCE
+    assert lp1.deallocate(window.window_id) is HcallCode.H_SUCCESS
+    assert cluster.pool("lp1", QOS) == (0, 0)
+
+
+def test_a_refused_decrease_leaves_the_pool_its_credits(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    cluster.qos("lp1", 5)
+    lp1.verdict = refuse
+    assert told(cluster.qos("lp1", 2), ConsoleFailure).code == "os_refused"
+    assert (cluster.pool("lp1", QOS)[0], cluster.status().qos_free) == (5, 123)
+    assert [lp1.allocate(QOS).code for _ in range(6)] == [HcallCode.H_SUCCESS] * 5 + [HcallCode.H_RESOURCE]
+
+
+def test_qos_credits_of_a_partition_may_leave_its_default_credits_as_they_are() -> None:
+    cluster = Cluster(settings(qos_reduces_default="none")).start()
+    cluster.qos("lp1", 10)
+    lp1 = cluster.lpars["lp1"]
+    assert [lp1.capabilities(query).target_lpar_credits for query in (1, 2)] == [10, 40]
+    codes = [lp1.allocate(kind).code for kind, count in ((QOS, 10), (CreditType.DEFAULT, 40)) for _ in range(count)]
+    assert set(codes) == {HcallCode.H_SUCCESS}
+
+
+def test_qos_credits_of_a_partition_are_taken_off_its_default_credits() -> None:
+    cluster = Cluster(settings(qos_reduces_default="lpar")).start()
+    cluster.qos("lp1", 10)
+    lp1 = cluster.lpars["lp1"]
+    assert [lp1.capabilities(query).target_lpar_credits for query in (1, 2)] == [10, 30]
+    codes = [lp1.allocate().code for _ in range(31)]
+    assert codes == [HcallCode.H_SUCCESS] * 30 + [HcallCode.H_RESOURCE]
+
+
+def test_default_credits_may_be_over_committed(cluster: Cluster) -> None:
+    """More windows than the units' FIFOs have slots: whether a paste finds one is between it and the unit."""
+    windows = [cluster.lpars[lpar].open_window(chip=0) for lpar in ("lp1", "lp2") for _ in range(40)]
+    slots = sum(chip.fifo_depth for chip in cluster.system.chip)
+    assert len(windows) > slots
+    assert all(cluster.units["nx0"].takes_paste(window) for window in windows)
+    assert told(cluster.qos("lp3", 16), ConfigurationApplied).total_after == 16
+    assert cluster.lpars["lp3"].open_window(QOS, chip=0).code is HcallCode.H_SUCCESS

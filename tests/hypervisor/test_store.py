@@ -23,6 +23,7 @@ from hypervisor.rows import (
     CounterRow,
     Drop,
     DropAnswers,
+    FaultRow,
     LedgerWindowRow,
     PartitionRow,
     Put,
@@ -44,6 +45,7 @@ ROWS: list[Row] = [
     SessionRow("hcall", "lp1", "lpar", 2, 1, b"i" * 16, b"", "local", 4711, b"\x80", 12),
     AnswerRow("hcall", "lp1", (1 << 63) - 1, b"answer"),
     ChangeRow("lp1", 4, "cpu", -1, 7, "with_kernel", 40, "hmc-1", 3, 5, 5_000),
+    FaultRow(9, b"\xff" * 8, 2, "source", b"\xff" * 8, bytes(8), "waiting"),
     CounterRow("window_id", 10),
 ]
 
@@ -176,6 +178,21 @@ def test_a_newer_ledger_is_refused_in_clear_words(tmp_path: Path) -> None:
         assert database.execute('SELECT count(*) FROM "CounterRow"').fetchone() == (1,)
 
 
+def test_a_ledger_of_the_first_release_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    older = [row for row in ROWS if not isinstance(row, FaultRow)]
+    with opened(path) as store:
+        store.commit([Put(row) for row in older])
+    with closing(sqlite3.connect(path)) as database:
+        database.execute('DROP TABLE "FaultRow"')
+        database.execute("PRAGMA user_version = 1")
+    with opened(path) as store:
+        assert store.load() == older
+        store.commit([Put(row) for row in ROWS])
+        assert store.load() == ROWS
+        assert store.database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
 def test_a_ledger_with_other_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     with closing(sqlite3.connect(path)) as database:
@@ -229,11 +246,21 @@ def test_the_hypervisor_ends_with_the_stores_exit_code(tmp_path: Path) -> None:
     assert str(path) in ending.reason
 
 
-def test_a_ledger_whose_rows_make_no_sense_ends_with_the_stores_exit_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "nonsense"),
+    [
+        (LedgerWindowRow(9, "lp1", 2, 1, "nx0", "half-open", b"t", 1, 0), "half-open"),
+        (FaultRow(9, bytes(8), 2, "source", bytes(8), bytes(8), "half-fetched"), "half-fetched"),
+        (FaultRow(9, bytes(8), 2, "sauce", bytes(8), bytes(8), "waiting"), "sauce"),
+    ],
+)
+def test_a_ledger_whose_rows_make_no_sense_ends_with_the_stores_exit_code(
+    tmp_path: Path, row: Row, nonsense: str
+) -> None:
     path = tmp_path / "ledger"
     with opened(path) as store:
-        store.commit([Put(LedgerWindowRow(9, "lp1", 2, 1, "nx0", "half-open", b"t", 1, 0))])
+        store.commit([Put(row)])
     system = settings()
     ending = serve(system, local_addresses(system, str(tmp_path)), path)
     assert ending.code is ExitCode.STORE
-    assert "half-open" in ending.reason
+    assert nonsense in ending.reason

@@ -22,14 +22,17 @@ from protocol.hcall_messages import (
     Configuration,
     ConfigurationChange,
     ConfigurationKind,
+    FaultInterrupt,
     HAllocateVasWindow,
     HcallStatus,
     HDeallocateVasWindow,
+    HGetNxFault,
     HHomeNodeAssociativity,
     HModifyVasWindow,
     HQueryNxCapabilities,
     HQueryVasCapabilities,
     Noted,
+    NxFault,
     NxFeatureCapabilities,
     NxOverallCapabilities,
     QueryConfiguration,
@@ -40,11 +43,13 @@ from protocol.hcall_messages import (
 )
 from protocol.listener import Listener
 from protocol.message import PasteAddress, Reply, Request
+from protocol.paste_messages import CSB_ADDRESS, PAGE_BYTES, SOURCE_ADDRESS
 from protocol.refusals import RefusalCode
 from protocol.session import Called, Event, Session
 from protocol.system import Times
 from protocol.wire import Envelope, refuse
 
+INTERRUPT_BASE = 5_000
 WINDOW_CALLS = (HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow)
 
 
@@ -85,6 +90,9 @@ class FakeHypervisor:
     held: list[tuple[Session, int, Request]] = field(default_factory=list)
     pending: ConfigurationChange | None = None
     without_address: bool = False
+    faults: dict[int, deque[NxFault]] = field(default_factory=dict)
+    fetched: list[tuple[int, int]] = field(default_factory=list)
+    """Window and paste number of each fault that was fetched, in order."""
     effects: Effects = field(default_factory=Effects)
     refuses: RefusalCode | None = None
     next_window: int = 1
@@ -117,6 +125,29 @@ class FakeHypervisor:
         if notify:
             for session in self.listener.sessions.values():
                 self.listener.notify(session, self.pending)
+
+    def raise_fault(
+        self, window_id: int, number: int, *, csb_address: int = CSB_ADDRESS, page: int = 0, notify: bool = True
+    ) -> None:
+        """A request of the window met an absent page; without `notify` the interrupt is lost."""
+        assert window_id in self.windows, "only a window of the hypervisor has requests"
+        fault = NxFault(
+            code=HcallCode.H_SUCCESS,
+            window_id=window_id,
+            number=number,
+            function=0x02,
+            fault_address=SOURCE_ADDRESS + page * PAGE_BYTES,
+            csb_address=csb_address,
+        )
+        self.faults.setdefault(window_id, deque()).append(fault)
+        if notify:
+            self.interrupt(window_id, number)
+
+    def interrupt(self, window_id: int, number: int) -> None:
+        """Tell the partition, or tell it again."""
+        for session in self.listener.sessions.values():
+            notice = FaultInterrupt(window_id=window_id, interrupt=INTERRUPT_BASE + window_id, number=number)
+            self.listener.notify(session, notice)
 
     def receive(self, peer: Peer, envelope: Envelope, now_us: int) -> None:
         self.take(self.listener.receive(peer, envelope, now_us), now_us)
@@ -166,6 +197,7 @@ class FakeHypervisor:
             HHomeNodeAssociativity: lambda: Associativity(code=code),
             HQueryVasCapabilities: lambda: VasOverallCapabilities(code=code),
             HQueryNxCapabilities: lambda: NxOverallCapabilities(code=code),
+            HGetNxFault: lambda: NxFault(code=code),
         }
         return failures.get(type(body), lambda: HcallStatus(code=code))()
 
@@ -174,8 +206,12 @@ class FakeHypervisor:
         if isinstance(body, HAllocateVasWindow):
             return self._allocate(CreditType(body.window_type))
         if isinstance(body, HDeallocateVasWindow):
+            if self.faults.get(body.window_id):
+                return HcallStatus(code=HcallCode.H_LONG_BUSY_ORDER_1_MSEC)
             known = self.windows.pop(body.window_id, None)
             return HcallStatus(code=good if known is not None else HcallCode.H_PARAMETER)
+        if isinstance(body, HGetNxFault):
+            return self._get_nx_fault(body)
         if isinstance(body, HHomeNodeAssociativity):
             return Associativity(code=good, domain=(7, body.processor_id, 0, 0, 0, 0))
         if isinstance(body, HQueryVasCapabilities):
@@ -188,6 +224,18 @@ class FakeHypervisor:
             )
         return HcallStatus(code=good)
 
+    def _get_nx_fault(self, body: HGetNxFault) -> Reply:
+        if body.window_id not in self.windows:
+            return NxFault(code=HcallCode.H_PARAMETER)
+        if body.buffer_address % 128:
+            return NxFault(code=HcallCode.H_PRIVILEGE)
+        waiting = self.faults.get(body.window_id)
+        if not waiting:
+            return NxFault(code=HcallCode.H_STATE)
+        fault = waiting.popleft()
+        self.fetched.append((fault.window_id, fault.number))
+        return fault
+
     def _allocate(self, credit_type: CreditType) -> Reply:
         in_use = sum(kind is credit_type for kind in self.windows.values())
         if self.enforces and in_use >= self.targets[credit_type]:
@@ -195,7 +243,13 @@ class FakeHypervisor:
         window_id, self.next_window = self.next_window, self.next_window + 1
         self.windows[window_id] = credit_type
         address = None if self.without_address else paste_address(window_id)
-        return WindowAllocated(code=HcallCode.H_SUCCESS, window_id=window_id, paste_address=address)
+        return WindowAllocated(
+            code=HcallCode.H_SUCCESS,
+            window_id=window_id,
+            paste_address=address,
+            completion_interrupt=window_id,
+            fault_interrupt=INTERRUPT_BASE + window_id,
+        )
 
     def _vas(self, query: VasQuery) -> Reply:
         if query is VasQuery.OVERALL:

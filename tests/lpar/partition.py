@@ -24,12 +24,10 @@ from protocol.device_messages import (
     WindowOpened,
     WriteFile,
 )
-from protocol.dialer import Dialer, Identity
-from protocol.effects import Dial, Effects, LogLine, Peer, Send
+from protocol.dialer import Identity
+from protocol.effects import Dial, LogLine, Peer, Send
 from protocol.hcall_messages import ConfigurationKind, Reconfigured
 from protocol.message import Reply, Request
-from protocol.session import Answered, Ended, Event
-from protocol.session_messages import Refused
 from protocol.system import (
     ChipSettings,
     LparSettings,
@@ -38,11 +36,12 @@ from protocol.system import (
     SystemSettings,
     Times,
 )
-from protocol.wire import Envelope
+from tests.lpar.client_process import Client, OpenedWindow
 from tests.lpar.hypervisor import FakeHypervisor
 
 TIMES = Times()
 WINDOWS_FILE = "/sys/kernel/debug/vasbus/windows"
+FAULTS_FILE = "/sys/kernel/debug/vasbus/faults"
 GZIP = "/sys/devices/virtual/misc/vas/vas0/gzip"
 UPDATE_TOTAL_CREDITS = f"{GZIP}/qos_capabilities/update_total_credits"
 TURN_LIMIT = 100_000
@@ -50,51 +49,16 @@ TURN_LIMIT = 100_000
 Expected = TypeVar("Expected", bound=Reply)
 
 
-def system_of(reopen: ReopenPolicy = ReopenPolicy.KERNEL, shared: bool = False) -> SystemSettings:
+def system_of(
+    reopen: ReopenPolicy = ReopenPolicy.KERNEL, shared: bool = False, dynamic_qos: bool = True
+) -> SystemSettings:
     """One chip and one partition, lp1."""
     lpar = (
-        LparSettings(name="lp1", mode=ProcessorMode.SHARED, hundredths=80)
+        LparSettings(name="lp1", mode=ProcessorMode.SHARED, hundredths=80, dynamic_qos=dynamic_qos)
         if shared
-        else LparSettings(name="lp1", cores=2)
+        else LparSettings(name="lp1", cores=2, dynamic_qos=dynamic_qos)
     )
     return SystemSettings(chip=(ChipSettings(number=0, unit="nx0", cores=8),), lpar=(lpar,), reopen=reopen)
-
-
-class Client:
-    """A client process: the dialling end of the device link."""
-
-    def __init__(self, name: str, pid: int, now_us: int) -> None:
-        self.effects = Effects()
-        terms = TIMES.terms(TIMES.client_lease_ms, by_beats=False)
-        identity = Identity("client", name, name.encode().ljust(16, b"."), "local", pid, {})
-        self.pid = pid
-        self.dialer = Dialer("device", "inproc://lp1", identity, terms, self.effects)
-        self.answers: dict[int, Reply | Refused] = {}
-        self.answered_at_us: dict[int, int] = {}
-        self.ended: Refused | None = None
-        self.peer: Peer = b""
-        self.running = True
-        self.dialer.open(now_us)
-
-    def receive(self, envelope: Envelope, now_us: int) -> None:
-        self.take(self.dialer.receive(envelope, now_us), now_us)
-
-    def take(self, events: list[Event], now_us: int) -> None:
-        for event in events:
-            if isinstance(event, Answered):
-                self.answers[event.number] = event.reply
-                self.answered_at_us[event.number] = now_us
-            elif isinstance(event, Ended):
-                self.ended = event.refusal
-
-
-@dataclass(slots=True)
-class OpenedWindow:
-    """What a client knows of a window that it opened."""
-
-    client: Client
-    descriptor: int
-    window_id: int
 
 
 @dataclass
@@ -228,7 +192,8 @@ class Partition:
     def open_window(self, client: Client, *, qos: bool = False) -> OpenedWindow:
         """open() and the ioctl."""
         descriptor = self.device(client)
-        reply = self.ask(client, TxWinOpen(descriptor=descriptor, vas_id=0, flags=int(qos)), WindowOpened)
+        request = TxWinOpen(descriptor=descriptor, vas_id=0, flags=int(qos), thread_id=client.pid + 1)
+        reply = self.ask(client, request, WindowOpened)
         return OpenedWindow(client, descriptor, reply.window_id)
 
     def open_windows(self, count: int, *, qos: bool = False) -> list[OpenedWindow]:
@@ -269,6 +234,14 @@ class Partition:
         """The lines of the window listing, split: order, type, window id, status, pid, descriptor."""
         return [line.split() for line in self.read(WINDOWS_FILE).splitlines()[1:]]
 
+    def fault_listing(self) -> list[list[int]]:
+        """The lines of the fault listing: window id, interrupt, pid, pending, fetched."""
+        return [[int(word) for word in line.split()] for line in self.read(FAULTS_FILE).splitlines()[1:]]
+
+    def logged(self, event: str) -> list[dict[str, object]]:
+        """The facts of every log line of this name so far."""
+        return [line.facts for line in self.log if line.event == event]
+
     def with_status(self, status: str) -> list[int]:
         """Orders of the windows with this status, newest first."""
         return [int(line[0]) for line in self.listing() if line[3] == status]
@@ -287,18 +260,27 @@ class Partition:
 
     def retarget(self, total: int) -> Reconfigured:
         """Processors are removed or added: the hypervisor changes the target and tells the partition."""
+        self.announce_total(total)
+        return self.hypervisor.reports[-1]
+
+    def announce_total(self, total: int) -> None:
+        """The same without waiting for the partition's report."""
         self.hypervisor.targets[CreditType.DEFAULT] = total
         self.hypervisor.announce(ConfigurationKind.CPU, total)
         self.settle()
-        return self.hypervisor.reports[-1]
 
 
 def booted(
-    default: int = 10, qos: int = 0, *, reopen: ReopenPolicy = ReopenPolicy.KERNEL, shared: bool = False
+    default: int = 10,
+    qos: int = 0,
+    *,
+    reopen: ReopenPolicy = ReopenPolicy.KERNEL,
+    shared: bool = False,
+    dynamic_qos: bool = True,
 ) -> Partition:
     """A partition with these credits that has finished its boot."""
     hypervisor = FakeHypervisor({CreditType.DEFAULT: default, CreditType.QOS: qos})
-    partition = Partition(hypervisor, system_of(reopen, shared))
+    partition = Partition(hypervisor, system_of(reopen, shared, dynamic_qos))
     partition.settle()
     assert partition.core.kernel.booted, "the boot needs no time"
     hypervisor.made.clear()

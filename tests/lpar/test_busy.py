@@ -17,8 +17,9 @@ from protocol.hcall_messages import (
     HModifyVasWindow,
 )
 from protocol.message import Request
+from tests.lpar.client_process import Client
 from tests.lpar.hypervisor import Silence
-from tests.lpar.partition import Client, Partition, booted
+from tests.lpar.partition import Partition, booted
 
 DEADLINE_MS = 10_000
 

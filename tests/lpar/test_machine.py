@@ -22,8 +22,9 @@ from protocol.device_messages import (
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, HModifyVasWindow
 from protocol.message import Request
 from protocol.system import ReopenPolicy
+from tests.lpar.client_process import Client, OpenedWindow
 from tests.lpar.model import Faults, Lists
-from tests.lpar.partition import UPDATE_TOTAL_CREDITS, Client, OpenedWindow, Partition, booted
+from tests.lpar.partition import UPDATE_TOTAL_CREDITS, Partition, booted
 
 CREDITS_MOST = 12
 PROCESSES = 3

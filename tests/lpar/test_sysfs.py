@@ -9,7 +9,7 @@ import pytest
 from lpar.sysfs import kstrtou16
 from protocol.codes import VAS_FEATURE_DEFAULT, CreditType, HcallCode, KernelReason
 from protocol.device_messages import Done, FileText, OsFailure, ReadFile, WriteFile
-from protocol.hcall_messages import HQueryNxCapabilities
+from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, HQueryNxCapabilities
 from tests.lpar.hypervisor import FakeHypervisor
 from tests.lpar.partition import GZIP, UPDATE_TOTAL_CREDITS, WINDOWS_FILE, Partition, booted
 
@@ -41,7 +41,7 @@ def test_the_modes_are_the_kernels() -> None:
     modes = {path: file.mode for path, file in booted(1).core.kernel.files.files.items()}
     assert modes.pop(UPDATE_TOTAL_CREDITS) == 0o200
     assert set(modes.values()) == {0o444}
-    assert len(modes) == 4 + 3 + 3
+    assert len(modes) == 4 + 3 + 2 + 2
 
 
 def test_the_write_only_file_cannot_be_read() -> None:
@@ -82,8 +82,10 @@ def test_a_written_total_is_used_and_the_hypervisor_is_not_asked() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("0", 0), ("7", 7), ("7\n", 7), ("+7", 7), ("0x1F", 31), ("0X1f\n", 31), ("017", 15), ("00", 0), ("65535", 65535),
-     ("0xffff", 65535), ("0177777", 65535), ("000000000000000000000012", 10), ("5\0abc", 5)],
+    [("0", 0), ("7", 7), ("7\n", 7), ("+7", 7), ("+7\n", 7), ("+0", 0), ("+0x10", 16), ("+010", 8), ("0x1F", 31),
+     ("0X1f\n", 31), ("0x0", 0), ("0x00ffff", 65535), ("017", 15), ("017\n", 15), ("00", 0), ("0\n", 0),
+     ("65535", 65535), ("65535\n", 65535), ("0xffff", 65535), ("0XFFFF", 65535), ("0177777", 65535),
+     ("000000000000000000000012", 10), ("5\0abc", 5), ("5\n\0abc", 5)],
 )  # fmt: skip
 def test_numbers_that_kstrtou16_takes(text: str, number: int) -> None:
     assert kstrtou16(text) == number
@@ -91,18 +93,53 @@ def test_numbers_that_kstrtou16_takes(text: str, number: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "-1", "65536", "0x10000", "0200000", " 7", "7 ", "7\n\n", "0x", "08", "seven", "7.0", "1_0", "++7",
-     "0b1", "\u0667", "9" * 60_000, "0xg", "\0"],
+    ["", "\n", "+", "+\n", "-", "-1", "-0", "-0x1", "+-7", "-+7", "65536", "65536\n", "+65536", "0x10000", "0200000",
+     "18446744073709551616", "18446744073709551623", " 7", "7 ", "7 \n", "\n7", "7\n\n", "7\r\n", "7\t", "0x", "0x\n",
+     "0x+7", "0x 7", "x7", "08", "018", "0o17", "0b1", "seven", "7.0", "7e2", "7,0", "1_0", "++7", "7+", "7-", "7 7",
+     "\u0667", "\uff17", "\u00b2", "9" * 60_000, "0xg", "0x1g", "\0", "\0007", "1F"],
 )  # fmt: skip
 def test_texts_that_kstrtou16_refuses(text: str) -> None:
     assert kstrtou16(text) is None
 
 
-def test_a_bad_number_is_einval_and_changes_nothing() -> None:
+@pytest.mark.parametrize("text", ["-3", "65536", "", "1 ", "0x", "ten"])
+def test_a_bad_number_is_einval_and_changes_nothing(text: str) -> None:
     partition = booted(1, qos=2)
-    failure = partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, "-3"), OsFailure)
+    partition.open_windows(2, qos=True)
+    before = partition.core.statistics()
+    partition.hypervisor.made.clear()
+    failure = partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, text), OsFailure)
     assert (failure.errno, failure.reason) == (errno.EINVAL, KernelReason.BAD_NUMBER)
-    assert partition.credits(CreditType.QOS) == (2, 0)
+    assert partition.credits(CreditType.QOS) == (2, 2)
+    assert partition.credits() == (1, 0)
+    assert partition.with_status("active") == [2, 1]
+    assert not partition.hypervisor.made
+    assert partition.core.statistics().pools == before.pools
+
+
+def test_an_increase_that_fails_midway_keeps_the_new_total_as_linux_does() -> None:
+    """The console tells the kernel first: the hypervisor may have no credits for it yet (domain.md 6)."""
+    partition = booted(1, qos=3)
+    partition.open_windows(3, qos=True)
+    partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, "0"), Done)
+    partition.hypervisor.fails_at(HAllocateVasWindow, 1, HcallCode.H_RESOURCE)
+    failure = partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, "3"), OsFailure)
+    assert (failure.errno, failure.reason, failure.hcall) == (
+        errno.EINVAL, KernelReason.RECONFIGURE, HcallCode.H_RESOURCE,
+    )  # fmt: skip
+    assert partition.credits(CreditType.QOS) == (3, 3)
+    assert partition.with_status("active") == [3]
+    assert partition.with_status("no_cred_close") == [2, 1]
+
+
+def test_a_decrease_that_fails_midway_keeps_the_new_total_as_linux_does() -> None:
+    partition = booted(1, qos=3)
+    partition.open_windows(3, qos=True)
+    partition.hypervisor.fails_at(HDeallocateVasWindow, 1, HcallCode.H_STATE)
+    failure = partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, "0"), OsFailure)
+    assert failure.hcall is HcallCode.H_STATE
+    assert partition.credits(CreditType.QOS) == (0, 3)
+    assert partition.pool(CreditType.QOS).nr_close == 1
 
 
 def test_the_entitlement_of_a_shared_partition_is_in_lparcfg() -> None:

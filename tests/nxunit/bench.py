@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nxunit.core import FABRIC_LINK, UnitCore
-from nxunit.job import Job, Outcome
+from nxunit.job import Completion, Job, Outcome, TranslationFault
 from protocol import fabric_messages as fabric
 from protocol.clock import MILLISECOND_US
-from protocol.codes import CompletionCode, CreditType, FunctionCode
+from protocol.codes import CompletionCode, CreditType, FunctionCode, Operand
 from protocol.dialer import Identity
 from protocol.effects import DIALLED, Dial, Effects, Exit, Hangup, LogLine, Peer, Send
 from protocol.link import FABRIC, PASTE
@@ -55,7 +55,7 @@ def system_of(fifo_depth: int = 4, windows_per_unit: int = 100) -> SystemSetting
     )
 
 
-def done(job: Job) -> Outcome:
+def done(job: Job) -> Completion:
     """An outcome without an engine: the source comes back reversed."""
     source = job.frame[job.crb.history_bytes :]
     csb = CsbBody(
@@ -66,7 +66,12 @@ def done(job: Job) -> Outcome:
         crc32=0,
         adler32=1,
     )
-    return Outcome(csb, source[::-1])
+    return Completion(csb, source[::-1])
+
+
+def stopped(job: Job) -> TranslationFault:
+    """An outcome without an engine: the first page of the source is absent."""
+    return TranslationFault(Operand.SOURCE, job.crb.source_address)
 
 
 def everything(_message: Message) -> bool:
@@ -102,6 +107,8 @@ class Bench:
     windows_per_unit: int = 100
     now_us: int = 1_000_000
     lose: Callable[[Message], bool] = nothing
+    silent: bool = False
+    """The hypervisor leaves FaultRaised unanswered."""
     events: list[Event] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     log: list[LogLine] = field(default_factory=list)
@@ -167,6 +174,10 @@ class Bench:
         assert isinstance(reply, fabric.ContextProgrammed)
         return reply.accepted
 
+    def give_back(self, window_id: int, number: int) -> int:
+        """The kernel has fetched a fault."""
+        return self.call(fabric.ReturnCredit(window_id=window_id, number=number))
+
     def close(self, window_id: int) -> int:
         return self.call(fabric.CloseContext(window_id=window_id))
 
@@ -203,6 +214,15 @@ class Bench:
             self.unit.finish(job, run(job), self.now_us)
         self.pump()
         return [told.brief for told in self.told[before:]]
+
+    def fault(self, window_id: int, number: int) -> None:
+        """Paste a request that stops at an absent page."""
+        assert self.paste(window_id, number) == [("accepted", number)]
+        assert self.work(stopped) == []
+
+    @property
+    def faults_held(self) -> int:
+        return self.unit.statistics().faults_outstanding
 
     # Time and transport.
 
@@ -243,7 +263,31 @@ class Bench:
             for event in self.hypervisor.receive(self._connection, envelope, self.now_us):
                 self.events.append(event)
                 if isinstance(event, Called):
-                    self.hypervisor.answer(event.session, event.number, fabric.UnitNoted())
+                    self._note(event)
+
+    def _note(self, event: Called) -> None:
+        """Answer what the unit asks of the hypervisor."""
+        if not isinstance(event.body, fabric.FaultRaised):
+            self.hypervisor.answer(event.session, event.number, fabric.UnitNoted())
+        elif not self.silent:
+            self.hypervisor.answer(event.session, event.number, fabric.FaultNoted())
+
+    def note_faults(self) -> None:
+        """Answer every FaultRaised of this session that a silent hypervisor has left, and from now on all."""
+        self.silent = False
+        for event in self.told_of(fabric.FaultRaised):
+            self.hypervisor.answer(event.session, event.number, fabric.FaultNoted())
+        self.pump()
+
+    def told_of(self, kind: type[Message]) -> list[Called]:
+        """The unit's requests of a kind in this session."""
+        called = [event for event in self.events if isinstance(event, Called) and event.session is self.session]
+        return [event for event in called if isinstance(event.body, kind)]
+
+    def faults_told(self) -> list[tuple[int, int]]:
+        """Window id and number of each fault told in this session."""
+        bodies = [event.body for event in self.told_of(fabric.FaultRaised)]
+        return [(body.window_id, body.number) for body in bodies if isinstance(body, fabric.FaultRaised)]
 
     def _from_hypervisor(self, send: Send) -> None:
         if send.peer != self._connection:

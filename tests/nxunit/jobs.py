@@ -7,7 +7,7 @@ import zlib
 
 from hypothesis import strategies as st
 
-from nxunit.job import Job, Outcome, Suspended
+from nxunit.job import Completion, Job, Suspended
 from protocol.codes import CompletionCode, FunctionCode
 from protocol.paste_messages import Crb
 
@@ -77,7 +77,7 @@ def raw_inflate(stream: bytes, history: bytes = b"") -> bytes:
     return data
 
 
-def is_terminated(outcome: Outcome, code: CompletionCode) -> bool:
+def is_terminated(outcome: Completion, code: CompletionCode) -> bool:
     csb = outcome.csb
     return (csb.code, csb.extension, outcome.target, outcome.suspended) == (code, ERROR, b"", None)
 

@@ -25,8 +25,8 @@ RESUMING = [code for code in FunctionCode if code.compresses and code.resumes]
 )
 def test_what_was_compressed_comes_back(source: bytes, history: bytes, function: FunctionCode, final: bool) -> None:
     history = history[-32_768:]
-    outcome = ENGINE.run(job(function, source or b"x", history=history, final=final))
-    back = ENGINE.run(job(FunctionCode.DECOMPRESS_RESUME, outcome.target, history=history))
+    outcome = ENGINE.complete(job(function, source or b"x", history=history, final=final))
+    back = ENGINE.complete(job(FunctionCode.DECOMPRESS_RESUME, outcome.target, history=history))
     assert back.target == (source or b"x")
     assert back.csb.ended is final
     assert (back.csb.crc32, back.csb.adler32) == (outcome.csb.crc32, outcome.csb.adler32)
@@ -56,8 +56,8 @@ def test_no_request_raises_or_overruns(
         if mutated:
             mutated[place % len(mutated)] ^= 1 << bit
     crb = Crb(function=function, target_bytes=target_bytes, history_bytes=history_bytes, final=final, resume=resume)
-    outcome = ENGINE.run(Job(crb, bytes(mutated)))
+    outcome = ENGINE.complete(Job(crb, bytes(mutated)))
     assert len(outcome.target) == outcome.csb.target_bytes <= min(target_bytes, 2 * LIMIT)
     assert outcome.csb.processed_bytes <= len(mutated)
     assert outcome.csb.extension in (FULL, PARTIAL, ERROR)
-    assert ENGINE.run(Job(crb, bytes(mutated))).csb == outcome.csb
+    assert ENGINE.complete(Job(crb, bytes(mutated))).csb == outcome.csb

@@ -40,7 +40,7 @@ def block_type_asked(function: FunctionCode) -> BlockType:
 @pytest.mark.parametrize("function", FRESH)
 def test_compress_gives_the_block_type_asked_for(function: FunctionCode, final: bool, kind: str) -> None:
     source = KINDS[kind]
-    outcome = ENGINE.run(job(function, source, final=final))
+    outcome = ENGINE.complete(job(function, source, final=final))
     assert first_block_type(outcome.target) is block_type_asked(function)
     assert bool(outcome.target[0] & 1) <= final
     machine = zlib.decompressobj(-15)
@@ -52,7 +52,7 @@ def test_compress_gives_the_block_type_asked_for(function: FunctionCode, final: 
 @pytest.mark.parametrize("function", FRESH)
 def test_compress_reports_counts_checksums_and_growth(function: FunctionCode, kind: str) -> None:
     source = KINDS[kind]
-    csb = ENGINE.run(job(function, source)).csb
+    csb = ENGINE.complete(job(function, source)).csb
     grown = csb.target_bytes > len(source)
     assert csb.code is (CompletionCode.TPBC_GREATER if grown else CompletionCode.OK)
     assert (csb.extension, csb.processed_bytes) == (FULL, len(source))
@@ -60,7 +60,7 @@ def test_compress_reports_counts_checksums_and_growth(function: FunctionCode, ki
 
 
 def test_growing_output_is_complete_and_not_terminated() -> None:
-    outcome = ENGINE.run(job(FunctionCode.COMPRESS_DHT, NOISE))
+    outcome = ENGINE.complete(job(FunctionCode.COMPRESS_DHT, NOISE))
     assert outcome.csb.code is CompletionCode.TPBC_GREATER
     assert outcome.csb.extension == FULL
     assert raw_inflate(outcome.target) == NOISE
@@ -71,7 +71,7 @@ def test_growing_output_is_complete_and_not_terminated() -> None:
 def test_matches_reach_into_the_history(function: FunctionCode, history_bytes: int) -> None:
     history = NOISE[:history_bytes]
     source = history + b"!"
-    outcome = ENGINE.run(job(function, source, history=history))
+    outcome = ENGINE.complete(job(function, source, history=history))
     assert first_block_type(outcome.target) is block_type_asked(function)
     assert raw_inflate(outcome.target, history) == source
     assert outcome.csb.processed_bytes == history_bytes + len(source)
@@ -87,7 +87,7 @@ def test_fragments_concatenate_to_one_stream() -> None:
         history = text[max(start - 32_768, 0) : start]
         function = FunctionCode.COMPRESS_RESUME_DHT if start else FunctionCode.COMPRESS_DHT
         last = start + 50_000 >= len(text)
-        part = ENGINE.run(job(function, text[start : start + 50_000], history=history, crc32=crc32, final=last))
+        part = ENGINE.complete(job(function, text[start : start + 50_000], history=history, crc32=crc32, final=last))
         stream, crc32 = stream + part.target, part.csb.crc32
     assert raw_inflate(stream) == text
     assert crc32 == zlib.crc32(text)
@@ -96,7 +96,7 @@ def test_fragments_concatenate_to_one_stream() -> None:
 @pytest.mark.parametrize("function", [FunctionCode.COMPRESS_FHT, FunctionCode.COMPRESS_DHT])
 def test_source_beyond_the_request_limit_suspends_the_job(function: FunctionCode) -> None:
     source = TEXT[: LIMIT + 1]
-    outcome = ENGINE.run(job(function, source))
+    outcome = ENGINE.complete(job(function, source))
     assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
     assert outcome.csb.processed_bytes == LIMIT
     assert outcome.csb.crc32 == zlib.crc32(source[:LIMIT])
@@ -106,13 +106,13 @@ def test_source_beyond_the_request_limit_suspends_the_job(function: FunctionCode
 
 
 def test_history_counts_towards_the_limit() -> None:
-    outcome = ENGINE.run(job(FunctionCode.COMPRESS_RESUME_DHT, TEXT[:LIMIT], history=TEXT[:32_768]))
+    outcome = ENGINE.complete(job(FunctionCode.COMPRESS_RESUME_DHT, TEXT[:LIMIT], history=TEXT[:32_768]))
     assert outcome.csb.extension == PARTIAL
     assert outcome.csb.processed_bytes == LIMIT
 
 
 def test_a_history_as_long_as_the_limit_still_leaves_progress() -> None:
-    outcome = Engine(4_096).run(job(FunctionCode.COMPRESS_RESUME_DHT, TEXT[:10_000], history=TEXT[:32_768]))
+    outcome = Engine(4_096).complete(job(FunctionCode.COMPRESS_RESUME_DHT, TEXT[:10_000], history=TEXT[:32_768]))
     assert outcome.csb.extension == PARTIAL
     assert outcome.csb.processed_bytes == 32_768 + 4_096
 
@@ -123,19 +123,20 @@ def test_a_history_as_long_as_the_limit_still_leaves_progress() -> None:
 def test_the_lowest_bit_of_the_function_forces_the_low_limit(function: FunctionCode) -> None:
     text = TEXT[:200_000]
     source = raw_deflate(text) if function is FunctionCode.DECOMPRESS else text
-    held = ENGINE.run(job(function | 1, source)).csb
+    held = ENGINE.complete(job(function | 1, source)).csb
     assert (held.code, held.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
     counted = held.target_bytes if function is FunctionCode.DECOMPRESS else held.processed_bytes
     assert counted == LOW_LIMIT_BYTES
-    assert Engine(LIMIT, low_limit_bytes=0).run(job(function | 1, source)).csb.extension == FULL
+    assert Engine(LIMIT, low_limit_bytes=0).complete(job(function | 1, source)).csb.extension == FULL
     plain = job(function, source)
-    assert ENGINE.run(Job(plain.crb, plain.frame, low_limit=True)).csb == held
+    assert ENGINE.complete(Job(plain.crb, plain.frame, low_limit=True)).csb == held
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrap_copies_with_checksums(kind: str) -> None:
     source = KINDS[kind]
-    outcome = ENGINE.run(job(FunctionCode.WRAP, source, crc32=zlib.crc32(b"before"), adler32=zlib.adler32(b"before")))
+    crc32, adler32 = zlib.crc32(b"before"), zlib.adler32(b"before")
+    outcome = ENGINE.complete(job(FunctionCode.WRAP, source, crc32=crc32, adler32=adler32))
     assert outcome.target == source
     assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.OK, FULL)
     assert outcome.csb.crc32 == zlib.crc32(b"before" + source)
@@ -143,16 +144,16 @@ def test_wrap_copies_with_checksums(kind: str) -> None:
 
 
 def test_wrap_stops_at_the_request_limit() -> None:
-    outcome = ENGINE.run(job(FunctionCode.WRAP, NOISE + b"more"))
+    outcome = ENGINE.complete(job(FunctionCode.WRAP, NOISE + b"more"))
     assert outcome.target == NOISE
     assert (outcome.csb.extension, outcome.csb.processed_bytes) == (PARTIAL, LIMIT)
 
 
 @pytest.mark.parametrize("function", [FunctionCode.COMPRESS_FHT, FunctionCode.COMPRESS_DHT, FunctionCode.WRAP])
 def test_a_target_that_is_too_small_ends_without_output(function: FunctionCode) -> None:
-    needed = ENGINE.run(job(function, TEXT[:5_000])).csb.target_bytes
-    assert ENGINE.run(job(function, TEXT[:5_000], target_bytes=needed)).csb.code is CompletionCode.OK
-    short = ENGINE.run(job(function, TEXT[:5_000], target_bytes=needed - 1))
+    needed = ENGINE.complete(job(function, TEXT[:5_000])).csb.target_bytes
+    assert ENGINE.complete(job(function, TEXT[:5_000], target_bytes=needed)).csb.code is CompletionCode.OK
+    short = ENGINE.complete(job(function, TEXT[:5_000], target_bytes=needed - 1))
     assert is_terminated(short, CompletionCode.TARGET_SPACE)
 
 
@@ -161,7 +162,7 @@ def test_a_target_that_is_too_small_ends_without_output(function: FunctionCode) 
 def test_decompress_takes_what_zlib_made(kind: str, level: int, strategy: int) -> None:
     plain = KINDS[kind]
     stream = raw_deflate(plain, level, strategy)
-    outcome = ENGINE.run(job(FunctionCode.DECOMPRESS, stream, crc32=zlib.crc32(b"x"), adler32=zlib.adler32(b"x")))
+    outcome = ENGINE.complete(job(FunctionCode.DECOMPRESS, stream, crc32=zlib.crc32(b"x"), adler32=zlib.adler32(b"x")))
     assert outcome.target == plain
     csb = outcome.csb
     assert (csb.code, csb.extension, csb.ended) == (CompletionCode.OK, FULL, True)
@@ -173,7 +174,7 @@ def test_decompress_takes_what_zlib_made(kind: str, level: int, strategy: int) -
 def test_decompress_with_a_history_instead_of_a_token() -> None:
     history = NOISE[:32_768]
     stream = raw_deflate(history + b"tail", history=history)
-    outcome = ENGINE.run(job(FunctionCode.DECOMPRESS_RESUME, stream, history=history))
+    outcome = ENGINE.complete(job(FunctionCode.DECOMPRESS_RESUME, stream, history=history))
     assert outcome.target == history + b"tail"
     assert outcome.csb.processed_bytes == len(history) + len(stream)
 
@@ -182,7 +183,7 @@ def test_decompress_with_a_history_instead_of_a_token() -> None:
 @pytest.mark.parametrize("plain_bytes", [0, 10, 100_000])
 def test_trailing_source_is_partial_and_says_where_the_stream_ended(plain_bytes: int, trailing_bytes: int) -> None:
     stream = raw_deflate(TEXT[:plain_bytes])
-    outcome = ENGINE.run(job(FunctionCode.DECOMPRESS, stream + NOISE[:trailing_bytes]))
+    outcome = ENGINE.complete(job(FunctionCode.DECOMPRESS, stream + NOISE[:trailing_bytes]))
     assert outcome.target == TEXT[:plain_bytes]
     csb = outcome.csb
     assert (csb.code, csb.extension, csb.ended) == (CompletionCode.DATA_LENGTH, PARTIAL, True)
@@ -192,9 +193,9 @@ def test_trailing_source_is_partial_and_says_where_the_stream_ended(plain_bytes:
 
 def test_a_target_below_the_limit_that_is_too_small_for_the_data_is_no_suspension() -> None:
     stream = raw_deflate(TEXT[:50_000])
-    assert ENGINE.run(job(FunctionCode.DECOMPRESS, stream, target_bytes=50_000)).csb.code is CompletionCode.OK
+    assert ENGINE.complete(job(FunctionCode.DECOMPRESS, stream, target_bytes=50_000)).csb.code is CompletionCode.OK
     for target_bytes in (0, 1, 49_999):
-        short = ENGINE.run(job(FunctionCode.DECOMPRESS, stream, target_bytes=target_bytes))
+        short = ENGINE.complete(job(FunctionCode.DECOMPRESS, stream, target_bytes=target_bytes))
         assert is_terminated(short, CompletionCode.TARGET_SPACE)
 
 
@@ -210,42 +211,42 @@ def test_a_target_below_the_limit_that_is_too_small_for_the_data_is_no_suspensio
     ],
 )
 def test_bad_data_is_told_apart(source: bytes, code: CompletionCode) -> None:
-    assert is_terminated(ENGINE.run(job(FunctionCode.DECOMPRESS, source)), code)
+    assert is_terminated(ENGINE.complete(job(FunctionCode.DECOMPRESS, source)), code)
 
 
 @pytest.mark.parametrize("function", [0x18, 0x1A, 0x1C, 0x20, 0x80, 0xFF, 0x12, 0x13, 0x16])
 def test_functions_that_are_not_offered_are_refused_by_code(function: int) -> None:
-    assert is_terminated(ENGINE.run(job(function, b"data")), CompletionCode.INVALID_FUNCTION)
+    assert is_terminated(ENGINE.complete(job(function, b"data")), CompletionCode.INVALID_FUNCTION)
 
 
 def test_history_needs_a_resume_function_and_room_in_the_frame() -> None:
     for function in (FunctionCode.COMPRESS_DHT, FunctionCode.DECOMPRESS, FunctionCode.WRAP):
-        outcome = ENGINE.run(job(function, b"source", history=b"history"))
+        outcome = ENGINE.complete(job(function, b"source", history=b"history"))
         assert is_terminated(outcome, CompletionCode.INVALID_CRB)
     crb = Crb(function=FunctionCode.COMPRESS_RESUME_DHT, target_bytes=100, history_bytes=10)
-    assert is_terminated(ENGINE.run(Job(crb, b"short")), CompletionCode.INVALID_CRB)
+    assert is_terminated(ENGINE.complete(Job(crb, b"short")), CompletionCode.INVALID_CRB)
 
 
 @pytest.mark.parametrize("function", [*RESUMING, FunctionCode.DECOMPRESS_RESUME])
 def test_history_without_source_is_a_length_error(function: FunctionCode) -> None:
-    outcome = ENGINE.run(job(function, b"", history=b"history"))
+    outcome = ENGINE.complete(job(function, b"", history=b"history"))
     assert is_terminated(outcome, CompletionCode.DATA_LENGTH)
 
 
 @pytest.mark.parametrize("token", [b"t" * 16, b"short"])
 def test_a_token_that_stands_for_nothing_is_an_invalid_operand(token: bytes) -> None:
-    outcome = ENGINE.run(job(FunctionCode.DECOMPRESS_RESUME, b"data", resume=token))
+    outcome = ENGINE.complete(job(FunctionCode.DECOMPRESS_RESUME, b"data", resume=token))
     assert is_terminated(outcome, CompletionCode.INVALID_OPERAND)
 
 
 @pytest.mark.parametrize("function", [*FRESH, FunctionCode.DECOMPRESS, FunctionCode.WRAP])
 def test_a_token_beside_a_function_that_takes_none_is_an_invalid_request(function: FunctionCode) -> None:
-    assert is_terminated(ENGINE.run(job(function, b"data", resume=b"t" * 16)), CompletionCode.INVALID_CRB)
+    assert is_terminated(ENGINE.complete(job(function, b"data", resume=b"t" * 16)), CompletionCode.INVALID_CRB)
 
 
 def test_a_bomb_gives_no_more_than_the_limit() -> None:
     bomb = raw_deflate(bytes(64 << 20), 1)
-    outcome = ENGINE.run(job(FunctionCode.DECOMPRESS, bomb, target_bytes=0xFFFF_FFFF))
+    outcome = ENGINE.complete(job(FunctionCode.DECOMPRESS, bomb, target_bytes=0xFFFF_FFFF))
     assert len(outcome.target) == LIMIT
     assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
     assert outcome.csb.processed_bytes < len(bomb)

@@ -29,9 +29,9 @@ def decompress_in_pieces(engine: Engine, stream: bytes, piece_sizes: list[int], 
             piece,
             state,
         )  # fmt: skip
-        outcome = engine.run(request)
+        outcome = engine.complete(request)
         if repeat:
-            again = engine.run(request)
+            again = engine.complete(request)
             assert (again.csb, again.target) == (outcome.csb, outcome.target)
         csb = outcome.csb
         output, position, crc32, state = output + outcome.target, position + csb.processed_bytes, csb.crc32, None
@@ -66,23 +66,23 @@ def test_few_bytes_of_source_that_hold_much_output_make_progress(limit_bytes: in
 def test_a_full_target_without_more_to_come_has_processed_all_source() -> None:
     machine = zlib.compressobj(0, zlib.DEFLATED, -15)
     block = machine.compress(NOISE[:4_096]) + machine.flush(zlib.Z_SYNC_FLUSH)
-    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, block))
+    outcome = SMALL.complete(job(FunctionCode.DECOMPRESS, block))
     assert (outcome.csb.target_bytes, outcome.csb.processed_bytes) == (4_096, len(block))
-    last = SMALL.run(resumed(machine.flush(), outcome.suspended))
+    last = SMALL.complete(resumed(machine.flush(), outcome.suspended))
     assert (last.csb.code, last.csb.ended, last.target) == (CompletionCode.OK, True, b"")
 
 
 def test_a_target_of_exactly_the_limit_is_suspended_not_exhausted() -> None:
-    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, raw_deflate(TEXT[:10_000]), target_bytes=4_096))
+    outcome = SMALL.complete(job(FunctionCode.DECOMPRESS, raw_deflate(TEXT[:10_000]), target_bytes=4_096))
     assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
     assert outcome.target == TEXT[:4_096]
-    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, raw_deflate(TEXT[:10_000]), target_bytes=4_095))
+    outcome = SMALL.complete(job(FunctionCode.DECOMPRESS, raw_deflate(TEXT[:10_000]), target_bytes=4_095))
     assert is_terminated(outcome, CompletionCode.TARGET_SPACE)
 
 
 def test_the_limit_suspends_with_source_left_over() -> None:
     stream = raw_deflate(bytes(1 << 20), 9)
-    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
+    outcome = SMALL.complete(job(FunctionCode.DECOMPRESS, stream))
     assert (outcome.csb.code, outcome.csb.extension) == (CompletionCode.DATA_LENGTH, PARTIAL)
     assert outcome.csb.target_bytes == 4_096
     assert outcome.csb.processed_bytes < len(stream)
@@ -92,51 +92,51 @@ def test_the_limit_suspends_with_source_left_over() -> None:
 def test_output_of_exactly_the_limit_completes() -> None:
     for plain in (TEXT[:4_096], NOISE[:4_096], bytes(4_096)):
         for level in (0, 1, 9):
-            outcome = SMALL.run(job(FunctionCode.DECOMPRESS, raw_deflate(plain, level)))
+            outcome = SMALL.complete(job(FunctionCode.DECOMPRESS, raw_deflate(plain, level)))
             assert (outcome.csb.code, outcome.csb.extension, outcome.target) == (CompletionCode.OK, FULL, plain)
 
 
 def test_output_of_exactly_the_limit_in_a_resumed_job_completes() -> None:
     stream = raw_deflate(bytes(8_192), 9)
-    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
-    second = SMALL.run(resumed(stream[first.csb.processed_bytes :], first.suspended))
+    first = SMALL.complete(job(FunctionCode.DECOMPRESS, stream))
+    second = SMALL.complete(resumed(stream[first.csb.processed_bytes :], first.suspended))
     assert (second.csb.code, second.csb.ended, second.target) == (CompletionCode.OK, True, bytes(4_096))
 
 
 def test_source_that_ends_early_can_be_continued() -> None:
     stream = raw_deflate(TEXT[:3_000])
-    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream[:-1]))
+    first = SMALL.complete(job(FunctionCode.DECOMPRESS, stream[:-1]))
     assert (first.csb.code, first.csb.extension, first.csb.ended) == (CompletionCode.DATA_LENGTH, PARTIAL, False)
     assert first.csb.processed_bytes == len(stream) - 1
-    second = SMALL.run(resumed(stream[-1:], first.suspended))
+    second = SMALL.complete(resumed(stream[-1:], first.suspended))
     assert first.target + second.target == TEXT[:3_000]
     assert second.csb.ended
 
 
 def test_trailing_source_after_a_resumed_stream_is_left_over() -> None:
     stream = raw_deflate(TEXT[:3_000])
-    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream[:100]))
-    second = SMALL.run(resumed(stream[100:] + b"next member", first.suspended))
+    first = SMALL.complete(job(FunctionCode.DECOMPRESS, stream[:100]))
+    second = SMALL.complete(resumed(stream[100:] + b"next member", first.suspended))
     assert (second.csb.extension, second.csb.ended) == (PARTIAL, True)
     assert second.csb.processed_bytes == len(stream) - 100
 
 
 def test_a_failed_resume_can_be_tried_again_from_the_same_state() -> None:
     stream = raw_deflate(TEXT[:6_000])
-    first = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
+    first = SMALL.complete(job(FunctionCode.DECOMPRESS, stream))
     rest = stream[first.csb.processed_bytes :]
-    assert is_terminated(SMALL.run(resumed(rest, first.suspended, target_bytes=10)), CompletionCode.TARGET_SPACE)
-    assert SMALL.run(resumed(NOISE[:5_000], first.suspended)).csb.extension == ERROR
-    second = SMALL.run(resumed(rest, first.suspended))
+    assert is_terminated(SMALL.complete(resumed(rest, first.suspended, target_bytes=10)), CompletionCode.TARGET_SPACE)
+    assert SMALL.complete(resumed(NOISE[:5_000], first.suspended)).csb.extension == ERROR
+    second = SMALL.complete(resumed(rest, first.suspended))
     assert first.target + second.target == TEXT[:6_000]
 
 
 def test_a_resume_without_source_gives_what_was_pending() -> None:
     stream = raw_deflate(bytes(100_000), 9)
-    outcome = SMALL.run(job(FunctionCode.DECOMPRESS, stream))
+    outcome = SMALL.complete(job(FunctionCode.DECOMPRESS, stream))
     produced, state = outcome.target, outcome.suspended
     for _ in range(3):
-        outcome = SMALL.run(resumed(b"", state))
+        outcome = SMALL.complete(resumed(b"", state))
         produced, state = produced + outcome.target, outcome.suspended
     assert produced == bytes(len(produced))
     assert outcome.csb.processed_bytes == 0
@@ -146,11 +146,11 @@ def test_the_last_byte_is_asked_for_again_while_its_output_is_pending() -> None:
     plain = bytes(3_000)
     stream = raw_deflate(plain, 9, zlib.Z_FIXED)
     engine = Engine(20)
-    outcome = engine.run(job(FunctionCode.DECOMPRESS, stream[:2]))
+    outcome = engine.complete(job(FunctionCode.DECOMPRESS, stream[:2]))
     output, position, held_back = outcome.target, outcome.csb.processed_bytes, 0
     while not outcome.csb.ended:
         for source in (b"", stream[position : position + 1]):
-            outcome = engine.run(resumed(source, outcome.suspended))
+            outcome = engine.complete(resumed(source, outcome.suspended))
             output, position = output + outcome.target, position + outcome.csb.processed_bytes
             if len(outcome.target) == 20 and source:
                 assert outcome.csb.processed_bytes == 0
@@ -163,7 +163,7 @@ def test_the_last_byte_is_asked_for_again_while_its_output_is_pending() -> None:
 def test_what_a_suspended_state_keeps_is_small() -> None:
     """A state must not hold on to the source it was made from."""
     stream = raw_deflate(NOISE)
-    states: list[Suspended | None] = [SMALL.run(job(FunctionCode.DECOMPRESS, stream)).suspended for _ in range(3)]
+    states: list[Suspended | None] = [SMALL.complete(job(FunctionCode.DECOMPRESS, stream)).suspended for _ in range(3)]
     for state in states:
         assert state is not None
         assert len(getattr(state, "machine").unconsumed_tail) <= 16_384  # noqa: B009 - not in the port

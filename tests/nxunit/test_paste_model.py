@@ -1,13 +1,11 @@
-"""Paste acceptance, close and completion against a model that keeps nothing but a log of requests.
+"""Paste acceptance, close, completion and translation faults against a model that only keeps a log.
 
-The unit counts credits, slots and jobs as it goes; the model looks them up in the log each time.
+The unit counts credits, slots and jobs as it goes; the model looks them up in the log of requests each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,42 +13,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nxunit.job import Job
 from protocol.codes import CreditType
-from protocol.fabric_messages import ContextClosed
+from protocol.fabric_messages import ContextClosed, CreditReturned
 from protocol.message import Message
-from tests.nxunit.bench import FENCE_US, Bench, done, everything
+from tests.nxunit.bench import FENCE_US, Bench, done, everything, stopped
+from tests.nxunit.request_log import DEPTH, TABLE, Entry, Opening, RequestLog
 
-DEPTH, TABLE = 2, 3
 RARELY = st.integers(0, 4)
 TOKENS = (b"token number one", b"token number two")
 
 
-@dataclass(eq=False)
-class Entry:
-    """One request in the model's log. `window` is the life it belongs to, not the window id."""
-
-    window: Opening
-    number: int
-    size: int
-    client: bytes
-    is_repeat: bool
-    high: bool
-    stage: Literal["queued", "running", "over"] = "queued"
-
-
-@dataclass(eq=False)
-class Opening:
-    """One life of a window, from its programming to its end."""
-
-    window_id: int
-    token: bytes
-    qos: bool
-    credits: int
-    process_id: int
-    shut: bool = False
-    waiting_closes: list[int] = field(default_factory=list)
-
-
-class PasteMachine(RuleBasedStateMachine):
+class PasteMachine(RequestLog, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.bench = Bench(fifo_depth=DEPTH, windows_per_unit=TABLE)
@@ -58,39 +30,6 @@ class PasteMachine(RuleBasedStateMachine):
         self.log: list[Entry] = []
         self.job: Job | None = None
         self.accepted = self.recomputed = 0
-
-    # The model's questions to its log.
-
-    def opening(self, window_id: int) -> Opening | None:
-        return next((opening for opening in self.openings if opening.window_id == window_id), None)
-
-    def open_requests(self, opening: Opening) -> list[Entry]:
-        return [entry for entry in self.log if entry.window is opening and entry.stage != "over"]
-
-    def last(self, opening: Opening) -> Entry | None:
-        entries = [entry for entry in self.log if entry.window is opening]
-        return max(reversed(entries), key=lambda entry: entry.number, default=None)
-
-    def queue(self, high: bool) -> list[Entry]:
-        return [entry for entry in self.log if entry.stage == "queued" and entry.high is high]
-
-    def verdict(self, window_id: int, token: bytes, number: int) -> str:
-        """What the unit is to say to a paste."""
-        opening = self.opening(window_id)
-        if opening is None or opening.token != token:
-            return "faulted"
-        last = self.last(opening)
-        if last is not None and number < last.number:
-            return "nothing"
-        if last is not None and number == last.number and last.stage != "over":
-            return "accepted again"
-        if opening.shut:
-            return "faulted"
-        repeats = last is not None and number == last.number
-        holding = [entry for entry in self.open_requests(opening) if not entry.is_repeat]
-        if not repeats and len(holding) >= opening.credits:
-            return "refused"
-        return "refused" if len(self.queue(opening.qos)) >= DEPTH else "repeat" if repeats else "accepted"
 
     # What may happen.
 
@@ -169,7 +108,8 @@ class PasteMachine(RuleBasedStateMachine):
         expected: Message | None = None
         if not self.open_requests(opening):
             self.openings.remove(opening)
-            total = sum(entry.size for entry in self.log if entry.window is opening and not entry.is_repeat)
+            finished = (entry for entry in self.log if entry.window is opening and not entry.had_fault)
+            total = sum(entry.size for entry in finished if not entry.is_repeat)
             expected = ContextClosed(window_id=opening.window_id, bytes_processed=total)
         assert all(self.bench.answer(number) == expected for number in opening.waiting_closes)
 
@@ -181,6 +121,8 @@ class PasteMachine(RuleBasedStateMachine):
         assert (self.job is None) is (next_entry is None)
         if self.job is not None and next_entry is not None:
             assert len(self.job.frame) == next_entry.size
+            next_entry.held_low = self.held_low(next_entry)
+            assert self.job.low_limit is next_entry.held_low
             next_entry.stage = "running"
 
     @precondition(lambda self: self.job is not None)
@@ -197,6 +139,36 @@ class PasteMachine(RuleBasedStateMachine):
         assert told == [(entry.client, "completed", entry.number)]
         self.expect_closed_if_drained(entry.window)
 
+    @precondition(lambda self: self.job is not None)
+    @rule()
+    def stop_at_an_absent_page(self) -> None:
+        assert self.job is not None
+        entry = next(entry for entry in self.log if entry.stage == "running")
+        before = len(self.bench.told)
+        self.bench.unit.finish(self.job, stopped(self.job), self.bench.now_us)
+        self.bench.pump()
+        self.job = None
+        entry.stage, entry.had_fault = "faulted", True
+        assert len(self.bench.told) == before
+        assert self.bench.faults_told()[-1] == (entry.window.window_id, entry.number)
+
+    @precondition(lambda self: self.faults())
+    @rule(data=st.data())
+    def fetch(self, data: st.DataObject) -> None:
+        entry = data.draw(st.sampled_from(self.faults()))
+        window_id = entry.window.window_id
+        number = self.bench.give_back(window_id, entry.number)
+        assert self.bench.answer(number) == CreditReturned(window_id=window_id, number=entry.number)
+        entry.stage = "over"
+        self.expect_closed_if_drained(entry.window)
+
+    @rule(window_id=st.integers(1, 4), number=st.integers(0, 5))
+    def fetch_again(self, window_id: int, number: int) -> None:
+        if any((entry.window.window_id, entry.number) == (window_id, number) for entry in self.faults()):
+            return
+        answer = self.bench.answer(self.bench.give_back(window_id, number))
+        assert answer == CreditReturned(window_id=window_id, number=number)
+
     @rule(chance=st.integers(0, 20))
     def hypervisor_forgets_the_session(self, chance: int) -> None:
         if chance:
@@ -205,6 +177,8 @@ class PasteMachine(RuleBasedStateMachine):
         self.bench.advance(4_000, step_ms=500)
         for opening in self.openings:
             opening.waiting_closes.clear()
+        held = [(entry.window.window_id, entry.number) for entry in self.faults()]
+        assert sorted(self.bench.faults_told()) == sorted(held)
 
     @rule()
     def take_and_finish(self) -> None:
@@ -247,8 +221,10 @@ class PasteMachine(RuleBasedStateMachine):
         statistics = self.bench.unit.statistics()
         assert (statistics.accepted, statistics.recomputed) == (self.accepted, self.recomputed)
         assert (statistics.high_queued, statistics.normal_queued) == (len(self.queue(True)), len(self.queue(False)))
-        assert statistics.high_queued <= DEPTH
         assert statistics.normal_queued <= DEPTH
+        assert statistics.faults_outstanding == len(self.faults())
+        for opening in self.openings:
+            assert len([entry for entry in self.faults() if entry.window is opening]) <= opening.credits + 1
 
 
 TestPasteMachine = PasteMachine.TestCase

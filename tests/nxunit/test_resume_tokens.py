@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nxunit.engine import Engine
-from nxunit.job import Job, Outcome
+from nxunit.job import Completion, Job
 from nxunit.resume import RESUME_LIFE_US, SuspendedJobs, WindowKey
 from protocol.codes import CompletionCode, FunctionCode
 from protocol.paste_messages import Crb, CsbBody, PasteCompleted
@@ -95,10 +95,10 @@ def test_a_window_id_used_again_does_not_inherit_tokens() -> None:
     bench.program(1, token=b"another token 16")
     body = Crb(function=FunctionCode.DECOMPRESS_RESUME, target_bytes=1 << 20, resume=csb.resume)
     bench.paste(1, 1, STREAM[csb.processed_bytes :], token=b"another token 16", crb=body)
-    outcomes: list[Outcome] = []
+    outcomes: list[Completion] = []
 
-    def run(job: Job) -> Outcome:
-        outcomes.append(ENGINE.run(job))
+    def run(job: Job) -> Completion:
+        outcomes.append(ENGINE.complete(job))
         return outcomes[-1]
 
     bench.work(run)

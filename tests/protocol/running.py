@@ -32,14 +32,15 @@ class Running:
         wish: Dial | None = None,
         clock: Callable[[], int] = monotonic_us,
         terms: Terms = SHORT,
+        core: CountingCore | None = None,
     ) -> None:
         self.endpoint = f"ipc://{folder}/hcall"
         self.lines = folder / "store"
-        self.core = CountingCore(terms=terms)
+        self.core = core or CountingCore(terms=terms)
         self.core.effects.transmissions += [wish] if wish is not None else []
         self.node = Node(self.core, {"hcall": self.endpoint}, store or FileStore(self.lines), clock=clock)
         self.ending: Exit | None = None
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

@@ -78,6 +78,7 @@ class System:
         self.addresses = local_addresses(settings, "/run/v")
         self.random = Random(seed)
         self.weather = Weather()
+        self.job_us = JOB_US
         self.now_us = 1_000_000
         self.store = TableStore()
         self.hosts: dict[str, Host] = {}
@@ -207,7 +208,7 @@ class System:
                 host.core.finish(job, self.engine.run(job), self.now_us)
                 self.settle(host)
 
-        self.later(JOB_US, finish)
+        self.later(self.job_us, finish)
 
     # The network.
 

@@ -3,60 +3,29 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from lpar.client import ClientError, Lpar, NxGzip, Request, Window
 from protocol.codes import CompletionCode, CreditType, FunctionCode
-from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetEntitlement
+from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetEntitlement, SetQosCredits
 from protocol.dialer import Identity
 from protocol.refusals import RefusalCode
 from protocol.system import SystemSettings, parse_system
 from tests.processes.cluster import SYSTEM
+from tests.system.story import booted, settle_and_compare
 from tests.system.system import System, Weather
 
 DATA = b"a partition's bytes, over and over " * 300
 REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, len(DATA))
-SETTLE_US = 20_000_000
 STORM = Weather(loss=0.1, repeat=0.1, late=0.1)
 
 
 @pytest.fixture
 def settings() -> SystemSettings:
     return parse_system(SYSTEM, "test system")
-
-
-def booted(settings: SystemSettings, seed: int) -> System:
-    """A system whose every part is up."""
-    system = System(settings, seed)
-    units = system.hypervisor.units
-    system.run_until(
-        lambda: (
-            all(unit.usable for unit in units.by_name.values())
-            and all(system.kernel(lpar.name).kernel.booted for lpar in settings.lpar)
-        )
-    )
-    return system
-
-
-def settle_and_compare(system: System) -> None:
-    """When the weather is fine again, the ledger, the kernels and the units tell the same story."""
-    system.weather = Weather()
-    system.pass_time(SETTLE_US)
-    ledger = {window.window_id: window.unit for window in system.hypervisor.ledger.windows.values()}
-    kernels: dict[int, str] = {}
-    for lpar in system.settings.lpar:
-        for pool in system.kernel(lpar.name).kernel.driver.pools.values():
-            active = [window for window in pool.newest_first() if window.is_active]
-            kernels |= {window.window_id: lpar.name for window in active}
-            assert len(active) <= pool.total
-            assert pool.used == len(pool)
-            assert len(active) == pool.active
-            counted = system.hypervisor.ledger.in_use(lpar.name, pool.credit_type)
-            assert counted == len(active), f"{lpar.name}: the ledger counts {counted}, the kernel {len(active)}"
-    assert set(ledger) == set(kernels)
-    assert system.contexts() == ledger
 
 
 def test_a_client_compresses_through_the_whole_system(settings: SystemSettings) -> None:
@@ -199,14 +168,16 @@ def act(system: System, random: Random, clients: list[tuple[Lpar, list[Window], 
     """One thing that a user, an administrator or fate does."""
     try:
         match random.choice(
-            ("client", "open", "open", "open", "close", "run", "gzip", "cores", "share", "die", "rest")
+            ("client", "open", "open", "open", "close", "run", "run", "gzip", "cores", "share", "qos", "die", "rest")
         ):
             case "client":
                 lpar = system.client(random.choice(system.settings.lpar).name)
-                clients.append((lpar, [], NxGzip(lpar, small_bytes=0)))
+                clients.append(
+                    (lpar, [], NxGzip(lpar, small_bytes=0, paging=lambda request: paged_out(random, request)))
+                )
             case "open" if clients:
                 lpar, windows, _ = random.choice(clients)
-                windows += [lpar.open_window() for _ in range(random.randint(1, 8))]
+                windows += [lpar.open_window(qos=random.random() < 0.3) for _ in range(random.randint(1, 8))]
             case "close" if clients:
                 _, windows, _ = random.choice(clients)
                 if windows:
@@ -214,7 +185,7 @@ def act(system: System, random: Random, clients: list[tuple[Lpar, list[Window], 
             case "run" if clients:
                 _, windows, _ = random.choice(clients)
                 if windows:
-                    random.choice(windows).run(REQUEST, timeout=2.0)
+                    random.choice(windows).run(paged_out(random, REQUEST), timeout=2.0)
             case "gzip" if clients:
                 _, _, nx = random.choice(clients)
                 assert nx.decompress(nx.compress(DATA)) == DATA
@@ -225,12 +196,27 @@ def act(system: System, random: Random, clients: list[tuple[Lpar, list[Window], 
                 system.console().ask(change)
             case "share":
                 system.console().ask(SetEntitlement(lpar="lp3", hundredths=random.randint(5, 60), wait_ms=3_000))
+            case "qos":
+                name = random.choice(system.settings.lpar).name
+                system.console().ask(SetQosCredits(lpar=name, credits=random.randint(0, 8), wait_ms=3_000))
             case "die":
                 die(system, random, clients)
             case _:
                 system.pass_time(random.randint(1, 3_000_000))
     except (OSError, ClientError):
         return
+
+
+def paged_out(random: Random, request: Request) -> Request:
+    """The request with some of its pages absent, sometimes."""
+    if random.random() < 0.6:
+        return request
+    return replace(
+        request,
+        absent_source=frozenset(page for page in range(request.source_page_count) if random.random() < 0.5),
+        absent_target=frozenset(page for page in range(request.target_page_count) if random.random() < 0.3),
+        csb_present=random.random() < 0.9,
+    )
 
 
 def die(system: System, random: Random, clients: list[tuple[Lpar, list[Window], NxGzip]]) -> None:

@@ -1,0 +1,1 @@
+"""`vasbus top`: a system live in a terminal."""
