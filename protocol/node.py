@@ -100,6 +100,7 @@ class Node:
                 self.publisher = self.context.socket(zmq.PUB)
                 self.publisher.setsockopt(zmq.LINGER, 0)
                 self.publisher.setsockopt(zmq.SNDHWM, TELEMETRY.high_water_mark)
+                self.publisher.setsockopt(zmq.MAXMSGSIZE, MEBIBYTE)
                 remove_stale_socket(publish)
                 self.publisher.bind(publish)
         except zmq.ZMQError:

@@ -166,6 +166,7 @@ class KernelSession:
         if self.death is not None:
             return
         self.death = raised
+        self.pastes.clear_queues()
         for task in list(self.scheduler.tasks.values()):
             if task not in self._departing:
                 self.scheduler.resume(task, error=SegmentationFault(raised))

@@ -160,10 +160,13 @@ class PasteTraffic:
                 self._settle(pending, PasteState.COMPLETED, now_us)
                 return
 
-    def abandon_all(self, now_us: int) -> None:
-        """The process has died: nobody waits for anything, and nothing more is sent."""
+    def clear_queues(self) -> None:
+        """The process has died: what has not been sent is not going to be."""
         for link in self.links.by_key.values():
             link.queue.clear()
+
+    def abandon_all(self, now_us: int) -> None:
+        """Nobody will ask for any CSB."""
         for pending in list(self._by_number.values()):
             self._settle(pending, PasteState.LOST, now_us)
 

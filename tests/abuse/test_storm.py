@@ -30,7 +30,8 @@ CLIENTS_PER_DEVICE = 5
 """Attackers that are clients in their own right, and speak with the epoch of their session."""
 BURST = 50
 STREAMS_PER_SOCKET = 20
-GROWTH_MOST_KIB = 64 * 1024
+GROWTH_MOST_KIB = 128 * 1024
+"""What full queues of a burst may leave behind in the allocator; a second storm adds nothing to it."""
 TOO_LONG = (2 << 20, 6 << 20)
 """Longer than frame 0 may be, and longer than the socket lets a message be."""
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from lpar.client import CorruptData, DataError, Lpar, NxError, NxGzip, TruncatedData
 from lpar.client.streams import PART_BYTES, compress_stream, decompress_stream
 from protocol.codes import CompletionCode, FallbackReason, FunctionCode
-from protocol.paste_messages import Paste
+from protocol.paste_messages import Crb, Paste
 from protocol.wire import Envelope
 from tests.client.test_compress import NOISE, TEXT, limit_to
+from tests.client.unit import Outcome
 from tests.client.world import World
 
 LONG = (TEXT + NOISE) * (3_000_000 // len(TEXT + NOISE))
@@ -142,6 +143,20 @@ def test_software_takes_over_within_a_member(world: World, nx: NxGzip, pastes: i
     assert picture.decompress.bytes_in == len(packed)
     assert picture.decompress.fallback[FallbackReason.WINDOW_SUSPENDED] > 0
     assert picture.restarts == (1 if pastes > 0 else 0)
+
+
+def test_output_of_a_unit_that_software_does_not_find_again_is_damage(world: World, nx: NxGzip) -> None:
+    """The rest would be right, and the checksum of the whole as software computes it too."""
+    honest = world.nx0.execute
+
+    def lie(crb: Crb, frame: bytes, number: int) -> Outcome:
+        csb, target = honest(crb, frame, number)
+        world.kernel.suspend()
+        return csb, b"?" + target[1:]
+
+    world.nx0.execute = world.nx1.execute = lie  # type: ignore[method-assign]
+    with pytest.raises(CorruptData, match="other output than the stream holds"):
+        decompressed(nx, gzip.compress(LONG, 1), hold_back=False)
 
 
 def test_a_unit_that_stops_anywhere_changes_nothing(world: World, nx: NxGzip) -> None:

@@ -100,12 +100,22 @@ def test_a_snapshot_from_before_the_gap_does_not_mend_it() -> None:
 def test_messages_that_a_snapshot_includes_already_are_heard_but_not_applied() -> None:
     hypervisor, observer = started()
     first, second = hypervisor.change("a", 1, 5), hypervisor.change("a", 2, 5)
-    observer.stream.arrive(first)
     observer.mend(hypervisor)
+    observer.stream.arrive(first)
+    assert observer.values == {"a": 2}
     observer.stream.arrive(second)
     assert observer.heard == [("a", 1), ("a", 2)]
     assert observer.values == {"a": 2}
     assert observer.stream.lost == 0
+
+
+def test_what_came_while_the_snapshot_was_made_does_not_undo_it() -> None:
+    hypervisor, observer = started()
+    observer.stream.ask()
+    observer.stream.arrive(hypervisor.change("a", 1, 5))
+    hypervisor.change("a", 2, 5)
+    observer.snapshot(hypervisor)
+    assert observer.values == {"a": 2}
 
 
 def test_a_lost_last_message_is_found_by_the_snapshot_after_the_next() -> None:

@@ -81,7 +81,7 @@ def test_the_window_credit_comes_back_with_the_fault_and_not_before(system: Syst
         ]
         if "waiting" in states:
             fetched_with_credit_taken.append(context.credits_taken == 1)
-        return context.credits_taken == 0
+        return bool(context.credits_taken == 0)
 
     system.run_until(look)
     assert fetched_with_credit_taken
