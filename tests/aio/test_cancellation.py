@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from lpar.client.aio import Lpar, NxGzip
 from protocol.codes import CompletionCode
 from protocol.device_messages import CloseDescriptor, Unmap
+from protocol.paste_messages import Paste
 from protocol.wire import Envelope
 from tests.aio.waiting import REQUEST, WAIT_S, eventually, nothing_is_open
 from tests.client.kernel import TOTAL, USED
 from tests.client.servers import Servers
 from tests.client.test_compress import TEXT
 
+ONE_REQUEST_BYTES = 20_000
 Story = Callable[[Lpar], Awaitable[None]]
 
 
@@ -242,15 +244,25 @@ async def open_only(servers: Servers, trigger: Trigger) -> None:
     await Lpar.open(servers.endpoint, on_message=trigger)
 
 
-async def test_a_cancelled_close_of_an_nx_gzip_in_use_follows_its_requests(servers: Servers, lpar: Lpar) -> None:
+async def test_a_cancelled_close_of_an_nx_gzip_in_use_follows_its_request(servers: Servers, lpar: Lpar) -> None:
+    """Cancelled while it waits behind the one request of a call: the window is closed all the same."""
+    pasted = asyncio.Event()
+
+    def watch(_direction: str, _key: str, envelope: Envelope) -> None:
+        if isinstance(envelope.body, Paste):
+            pasted.set()
+
+    part = TEXT[:ONE_REQUEST_BYTES]
     nx = NxGzip(lpar, "nx")
     await nx.open()
-    compressing = asyncio.ensure_future(nx.compress(TEXT))
-    await asyncio.sleep(0)
+    lpar.on_message = watch
+    compressing = asyncio.ensure_future(nx.compress(part))
+    async with asyncio.timeout(WAIT_S):
+        await pasted.wait()
     closing = asyncio.ensure_future(nx.close())
     await asyncio.sleep(0)
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert gzip.decompress(await compressing) == TEXT
+    assert gzip.decompress(await compressing) == part
     await eventually(lambda: nothing_is_open(servers))

@@ -39,6 +39,9 @@ def test_a_faulted_resume_is_replayed_from_its_token_however_late_the_fault_is_f
     bench.paste(1, 2, rest, crb=absent)
     assert bench.work(engine.run) == []
     bench.advance(2 * RESUME_LIFE_US // MILLISECOND_US, step_ms=1_000)
+    bench.paste(2, 1, stream, crb=Crb(function=FunctionCode.DECOMPRESS, target_bytes=1 << 20))
+    assert bench.work(engine.run) == [("completed", 1)]
+    assert bench.unit.statistics().suspended == 2, "another window's state does not push it out"
     bench.give_back(1, 2)
     bench.advance((RESUME_LIFE_US - 1_000_000) // MILLISECOND_US, step_ms=1_000)
     bench.paste(1, 3, rest, crb=absent.model_copy(update={"target_pages": b""}))
@@ -47,6 +50,12 @@ def test_a_faulted_resume_is_replayed_from_its_token_however_late_the_fault_is_f
     assert isinstance(second.body, PasteCompleted)
     assert second.body.csb.code is CompletionCode.DATA_LENGTH
     assert first.frames[0] + second.frames[0] == plain[:8_192]
+    bench.advance(RESUME_LIFE_US // MILLISECOND_US, step_ms=1_000)
+    bench.paste(1, 4, rest, crb=absent.model_copy(update={"target_pages": b""}))
+    bench.work(engine.run)
+    late = bench.told[-1].body
+    assert isinstance(late, PasteCompleted)
+    assert late.csb.code is CompletionCode.INVALID_OPERAND, "after the fault its life is what it ever was"
 
 
 def test_a_client_that_touches_each_page_gets_its_data(bench: Bench) -> None:

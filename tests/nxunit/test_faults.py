@@ -126,6 +126,18 @@ def test_two_faults_of_one_window_are_returned_in_any_order() -> None:
     assert bench.paste(1, 4) == [("accepted", 4)]
 
 
+def test_the_fault_of_an_earlier_request_does_not_keep_the_last_from_being_repeated() -> None:
+    bench = Bench()
+    bench.program(1, window_credits=2)
+    bench.paste(1, 1)
+    bench.paste(1, 2)
+    bench.work(stopped)
+    assert bench.work() == [("completed", 2)]
+    assert bench.paste(1, 2) == [("accepted", 2)]
+    assert bench.work() == [("completed", 2)]
+    assert bench.paste(1, 1) == [], "of its number a window keeps the last only"
+
+
 def test_a_repeat_that_faults_takes_a_window_credit_so_that_faults_stay_few(bench: Bench) -> None:
     """A repeat of a completed request runs without a credit; unfetched faults must not pile up that way."""
     for number in range(1, 20):

@@ -146,6 +146,8 @@ def test_what_a_state_holds_is_written_before_more_source_is_read() -> None:
     assert ENGINE.run(with_pages(request, absent(0), absent(0))) == target_fault(0)
     outcome = ENGINE.run(with_pages(request, absent(0)))
     assert outcome == source_fault(0)
+    after_history = job(FunctionCode.DECOMPRESS_RESUME | 1, rest, history=b"h", resume=b"t" * 16, state=first.suspended)
+    assert ENGINE.run(with_pages(after_history, absent(0), absent(0))) == source_fault(0), "the history comes first"
     again = ENGINE.complete(request)
     assert again.target == bytes(LOW), "the state is as it was"
 
