@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpar.client.aio import Lpar, NxGzip
@@ -108,34 +108,35 @@ async def test_cancelled_at_any_message_nothing_stays_open(
     await story(lpar)
 
 
-@settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
-)
-@given(plan=st.lists(st.tuples(st.sampled_from(STORIES[:3]), st.integers(1, 40)), min_size=1, max_size=6))
-def test_neighbours_of_cancelled_tasks_go_on(servers: Servers, plan: list[tuple[Story, int]]) -> None:
-    async def run() -> None:
-        async with Lpar(servers.endpoint, timeout=WAIT_S) as lpar:
-            triggers = [Trigger(at) for _story, at in plan]
+def test_neighbours_of_cancelled_tasks_go_on(servers: Servers) -> None:
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(plan=st.lists(st.tuples(st.sampled_from(STORIES[:3]), st.integers(1, 40)), min_size=1, max_size=6))
+    def holds(plan: list[tuple[Story, int]]) -> None:
+        asyncio.run(carry_out(servers, plan))
 
-            def hook(direction: str, key: str, envelope: Envelope) -> None:
-                for trigger in triggers:
-                    trigger(direction, key, envelope)
+    holds()
 
-            lpar.on_message = hook
-            neighbour = asyncio.ensure_future(by_window(lpar))
-            tasks = [asyncio.ensure_future(story(lpar)) for story, _at in plan]
-            for trigger, task in zip(triggers, tasks, strict=True):
-                trigger.victim = task
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-            assert all(outcome is None or isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-            await neighbour
-            await eventually(lambda: nothing_is_open(servers))
-            assert not lpar.driver.core.scheduler.tasks
 
-    asyncio.run(run())
+async def carry_out(servers: Servers, plan: list[tuple[Story, int]]) -> None:
+    """All stories at once, each cancelled at a message of its own, beside one that is not."""
+    async with Lpar(servers.endpoint, timeout=WAIT_S) as lpar:
+        triggers = [Trigger(at) for _story, at in plan]
+
+        def hook(direction: str, key: str, envelope: Envelope) -> None:
+            for trigger in triggers:
+                trigger(direction, key, envelope)
+
+        lpar.on_message = hook
+        neighbour = asyncio.ensure_future(by_window(lpar))
+        tasks = [asyncio.ensure_future(story(lpar)) for story, _at in plan]
+        for trigger, task in zip(triggers, tasks, strict=True):
+            trigger.victim = task
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if outcome is not None and not isinstance(outcome, asyncio.CancelledError):
+                raise outcome
+        await neighbour
+        await eventually(lambda: nothing_is_open(servers))
+        assert not lpar.driver.core.scheduler.tasks
 
 
 async def test_cancelled_while_software_computes(servers: Servers, lpar: Lpar) -> None:
@@ -237,7 +238,8 @@ async def test_opening_a_process_that_is_cancelled_leaves_no_process(servers: Se
     with pytest.raises(asyncio.CancelledError):
         await trigger.victim
     await eventually(lambda: servers.kernel.ended == at - 1)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    # The servers are in this process too: their ends close a little later.
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
 
 
 async def open_only(servers: Servers, trigger: Trigger) -> None:
