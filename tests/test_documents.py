@@ -23,4 +23,5 @@ def test_the_public_names_are_those_of_the_client_library() -> None:
     assert lpar.client.__all__ == sorted(lpar.client.__all__)
     assert vasbus.__all__ == sorted([*lpar.client.__all__, "aio"])
     assert all(getattr(vasbus, name) is getattr(lpar.client, name) for name in lpar.client.__all__)
-    assert vasbus.aio is lpar.client.aio
+    assert vasbus.aio.__all__ == lpar.client.aio.__all__
+    assert all(getattr(vasbus.aio, name) is getattr(lpar.client.aio, name) for name in vasbus.aio.__all__)

@@ -33,8 +33,8 @@ from lpar.client import (
     TruncatedData,
     Window,
     WindowExists,
-    aio,
 )
+from vasbus import aio
 
 __all__ = [
     "BusError",

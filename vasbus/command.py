@@ -49,6 +49,8 @@ app.add_typer(lpar_commands.app, name="lpar")
 
 def main() -> None:
     """Run the command; every foreseen failure is one line on standard error and its exit code."""
+    if sys.stdout is None:
+        fail(ExitCode.FAILED, "standard output is closed: send it to a file or to /dev/null")
     try:
         app()
     except SettingsError as error:

@@ -115,6 +115,8 @@ class Work:
         return handlers(statistics.decompress if self.rules.decompress else statistics.compress)
 
     def _streams(self) -> None:
+        if sys.stdin is None:
+            raise FileRefused("it is closed; name a file or give it something to read")
         if not self.rules.force:
             if self.rules.decompress and sys.stdin.isatty():
                 raise FileRefused("a terminal has no compressed data; name a file")
@@ -214,15 +216,22 @@ def _runs(lpar: LparStatus) -> bool:
 def _ending_on_signals() -> Iterator[None]:
     """SIGTERM, SIGHUP and Ctrl-C end the command with 128 + their number; what is half written goes.
 
-    They all come as an interrupt, which the client library takes only where it may be interrupted.
+    They all come as an interrupt, which the client library takes only where it may be interrupted. Where Ctrl-C is
+    ignored, as in a shell's background jobs, it is blocked: the library defers Python's own handler only.
     """
     came = signal.SIGINT
 
-    def end(number: int, _frame: FrameType | None) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         nonlocal came
         came = signal.Signals(number)
-        signal.raise_signal(signal.SIGINT)
+        interrupt = signal.getsignal(signal.SIGINT)
+        assert callable(interrupt), "the block has a handler"
+        interrupt(signal.SIGINT, frame)
 
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
@@ -231,3 +240,6 @@ def _ending_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -12,7 +12,7 @@ from rich.table import Table
 WIDE_COLUMNS = 200
 """Of output that is no terminal: nothing is cut there."""
 
-out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE_COLUMNS)
+out = Terminal(soft_wrap=True, width=None if sys.stdout and sys.stdout.isatty() else WIDE_COLUMNS)
 errors = Terminal(stderr=True, soft_wrap=True)
 
 

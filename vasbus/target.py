@@ -35,6 +35,9 @@ def _check_endpoint(endpoint: str) -> None:
     if kind not in ("ipc", "tcp") or not separator:
         raise ConsoleUnreachable(f"{endpoint!r} is no endpoint: expected ipc:///path/of/a/socket or tcp://host:port")
     if kind != "ipc":
+        port = place.rpartition(":")[2]
+        if not (port.isdecimal() and 0 < int(port) < 65_536):
+            raise ConsoleUnreachable(f"{endpoint!r} is no endpoint: expected a port from 1 to 65535 after the host")
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:

@@ -20,7 +20,7 @@ import zmq
 from lpar.client.core import ClientCore
 from lpar.client.errors import ForkedProcess
 from lpar.client.interrupts import Interrupts
-from lpar.client.links import link_of
+from lpar.client.links import ENDPOINT_RULE, link_of
 from lpar.client.runner import Trace
 from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
@@ -237,7 +237,8 @@ class Driver:
         try:
             socket = self._connections.dial(wish.link, link_of(wish.link), wish.endpoint)
         except zmq.ZMQError as error:
-            failure = OSError(error.errno, f"cannot dial {wish.endpoint}: {error.strerror}")
+            text = f"cannot dial {wish.endpoint!r}: {error.strerror}: {ENDPOINT_RULE}"
+            failure = OSError(error.errno, text)
             self.core.undialable(wish.link, failure, monotonic_us())
             return
         self._poller.register(socket.zmq, zmq.POLLIN)

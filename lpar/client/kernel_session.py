@@ -95,7 +95,11 @@ class KernelSession:
             return self.epoch
         self._connecting.append(task)
         task.unhook = lambda: self._connecting.remove(task)
-        self.scheduler.expire(task, step.deadline_us, f"no kernel welcomed this process at {self.endpoint}")
+        self.scheduler.expire(
+            task,
+            step.deadline_us,
+            f"no kernel welcomed this process at {self.endpoint}: is that partition running (`vasbus status`)?",
+        )
         return WAITING
 
     def begin_depart(self, task: Task[Any], step: Depart) -> object:

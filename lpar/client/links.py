@@ -10,6 +10,7 @@ from protocol.link import LINKS, Link
 
 DEVICE_KEY = "device"
 _PASTE = "paste:"
+ENDPOINT_RULE = "expected ipc:///path/of/a/socket or tcp://host:port"
 
 
 def paste_key(endpoint: str) -> str:

@@ -90,6 +90,9 @@ def tx_win_open(
     descriptor: Descriptor, version: int, vas_id: int, flags: int, thread_id: int, timeout_us: int
 ) -> Procedure[int]:
     """ioctl(VAS_TX_WIN_OPEN): the id of the window."""
+    for name, value in (("version", version), ("vas_id", vas_id), ("flags", flags)):
+        if type(value) is not int or not -(1 << 63) <= value < 1 << 63:
+            raise ValueError(f"{name} is a whole number of 64 bits, not {value!r:.40}")
     deadline_us = (yield from now()) + timeout_us
     body = device.TxWinOpen(
         descriptor=descriptor.number, version=version, vas_id=vas_id, flags=flags, thread_id=thread_id

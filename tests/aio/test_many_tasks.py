@@ -13,7 +13,7 @@ from deploy.cluster import ClusterFolder
 from lpar.client.aio import Lpar, NxGzip, Request
 from protocol.codes import CompletionCode, FunctionCode
 from protocol.link import MEBIBYTE
-from tests.aio.waiting import REQUEST
+from tests.aio.waiting import REQUEST, eventually
 from tests.client.test_compress import TEXT
 from tests.processes.cluster import SYSFS, Cluster
 
@@ -126,6 +126,6 @@ async def test_a_thousand_tasks_are_cancelled_in_the_middle_and_leave_nothing(de
         async with asyncio.timeout(30):
             while await lpar.read(USED) != "0\n":
                 await asyncio.sleep(0)
-        assert not lpar.driver.core.scheduler.tasks
+        await eventually(lambda: not lpar.driver.core.scheduler.tasks)
         async with NxGzip(lpar, "nx") as nx:
             assert await nx.decompress(await nx.compress(bytes(MEBIBYTE))) == bytes(MEBIBYTE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pty
+import shlex
 import shutil
 import signal
 import subprocess
@@ -195,6 +196,35 @@ def test_an_interrupted_command_leaves_nothing_behind(bench: Bench, number: sign
     process.communicate(timeout=WAIT_S)
     assert process.returncode == 128 + number
     assert bench.names() == {"big"}
+
+
+def test_a_background_job_that_ignores_ctrl_c_ends_on_sigterm_alone(bench: Bench) -> None:
+    bench.write("big", os.urandom(1 << 20) * 200)
+    process = subprocess.Popen(
+        bench.words("gzip", "big"),
+        cwd=bench.folder,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    eventually(lambda: any(name.startswith(".big.gz.") for name in bench.names()), "the output has been begun")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert bench.names() == {"big"}
+
+
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [("<&-", "standard input: it is closed"), (">&-", "standard output is closed")],
+    ids=["input", "output"],
+)
+def test_a_closed_standard_stream_is_told_in_one_line(bench: Bench, closed: str, words: str) -> None:
+    command = f"{shlex.join(bench.words('gzip', '-f'))} {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=WAIT_S)
+    assert ended.returncode == ExitCode.FAILED
+    assert words in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_terminal_gets_a_bar_and_no_compressed_data(bench: Bench) -> None:

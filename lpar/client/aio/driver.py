@@ -21,6 +21,7 @@ from lpar.client.aio.sockets import LoopSockets
 from lpar.client.core import ClientCore
 from lpar.client.driver import BYE_WAIT_US
 from lpar.client.errors import ForkedProcess
+from lpar.client.links import ENDPOINT_RULE
 from lpar.client.runner import Trace
 from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
@@ -228,7 +229,8 @@ class Driver:
         try:
             sockets.dial(wish.link, wish.endpoint)
         except zmq.ZMQError as error:
-            failure = OSError(error.errno, f"cannot dial {wish.endpoint}: {error.strerror}")
+            text = f"cannot dial {wish.endpoint!r}: {error.strerror}: {ENDPOINT_RULE}"
+            failure = OSError(error.errno, text)
             self.core.undialable(wish.link, failure, self._now_us())
 
     def _trace(self, direction: str, key: str, envelope: Envelope) -> None:
