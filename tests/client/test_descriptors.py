@@ -158,3 +158,9 @@ def test_an_answer_of_the_wrong_kind_is_an_error_of_the_peer(world: World, lpar:
     world.kernel.wrong_answers.append(device.Done())
     with pytest.raises(PeerError, match="answered open_device with done"):
         lpar.open_device()
+
+
+@pytest.mark.parametrize("value", ["abc", 1 << 70, True, None])
+def test_an_attribute_that_is_no_number_of_64_bits_is_named(lpar: Lpar, value: int) -> None:
+    with lpar.open_device() as device_file, pytest.raises(ValueError, match="vas_id is a whole number of 64 bits, not"):
+        device_file.tx_win_open(vas_id=value)

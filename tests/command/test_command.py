@@ -130,6 +130,8 @@ def test_an_endpoint_where_nobody_listens_is_unreachable(shell: Shell) -> None:
     text = shell.run("status", "--hmc", f"ipc://{shell.folder}/none", expect=ExitCode.UNREACHABLE)
     assert "there is no such socket" in text
     assert "tcp://host:port" in shell.run("status", "--hmc", "nonsense", expect=ExitCode.UNREACHABLE)
+    text = shell.run("status", "--hmc", "tcp://127.0.0.1:99999", expect=ExitCode.UNREACHABLE)
+    assert "expected a port from 1 to 65535" in text
 
 
 def test_a_kept_ledger_goes_on_with_its_own_system(tmp_path: Path) -> None:
