@@ -2,7 +2,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format docs soak clean
+.PHONY: help setup run test lint format docs fidelity soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,6 +28,9 @@ format: setup ## rewrite the sources in the project's style
 docs: setup ## print the pages that come from the code
 	$(BIN)/python -m vasbus.reference_pages
 	$(BIN)/python -m vasbus.reference_trace
+
+fidelity: setup ## run the tests of docs/fidelity.md and print the page
+	$(BIN)/python -m tests.fidelity.page
 
 soak: setup ## the long tests
 	$(BIN)/pytest -m soak

@@ -51,6 +51,10 @@ BUSY_HINT_MS = {
 class Hcall(ExplainedCode):
     """The hcalls of the VAS and NX interface and their numbers (hvcall.h)."""
 
+    H_SET_PPP = 0xF0, "set the entitled capacity of a shared-processor partition"
+    H_JOIN = 0x298, "stand still, with ibm,suspend-me by the last processor, and be moved"
+    H_VASI_SIGNAL = 0x2A0, "cancel a migration"
+    H_VASI_STATE = 0x2A4, "how far a migration is"
     H_HOME_NODE_ASSOCIATIVITY = 0x2EC, "which chip a processor belongs to"
     H_ALLOCATE_VAS_WINDOW = 0x388, "reserve a window and its credit"
     H_MODIFY_VAS_WINDOW = 0x38C, "bind a window to a process"
@@ -59,6 +63,22 @@ class Hcall(ExplainedCode):
     H_QUERY_VAS_CAPABILITIES = 0x398, "window types and credits of this partition"
     H_QUERY_NX_CAPABILITIES = 0x39C, "request limits of the gzip accelerator"
     H_GET_NX_FAULT = 0x3A0, "fetch a request that stopped at an absent page, which gives its window credit back"
+
+
+class VasiState(ExplainedCode):
+    """The states of a migration stream (H_VASI_* of hvcall.h)."""
+
+    INVALID = 0, "no such stream"
+    ENABLED = 1, "under way: the partition goes on working"
+    ABORTED = 2, "given up: the partition stays where it is"
+    SUSPENDING = 3, "the partition is to suspend itself now"
+    SUSPENDED = 4, "the partition stands still"
+    RESUMED = 5, "the partition runs at its destination, memory is still being moved"
+    COMPLETED = 6, "all is moved"
+
+
+VASI_SIGNAL_CANCEL = 1
+"""The signal of H_VASI_SIGNAL that cancels a migration."""
 
 
 class CreditType(ExplainedCode):

@@ -37,6 +37,18 @@ class SetQosCredits(Request):
     wait_ms: U32
 
 
+class MigratePartition(Request):
+    """Migrate a partition: its kernel closes every window, waits `hold_ms` for the move, and reopens them.
+
+    Answered with ConfigurationApplied (the windows closed and reopened) when the partition has resumed.
+    """
+
+    type: Literal["migrate_partition"] = "migrate_partition"
+    lpar: Name
+    hold_ms: U32
+    wait_ms: U32
+
+
 class HoldNotifications(Request):
     """Test aid: keep configuration changes from reaching a partition, or let them through again."""
 

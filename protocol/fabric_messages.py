@@ -23,11 +23,15 @@ class ProgramContext(Request):
 
 
 class ContextProgrammed(Reply):
-    """`accepted` is false when the unit's table is full."""
+    """`accepted` is false when the unit's table is full, or where a context that has requests would be changed.
+
+    `in_flight` requests of the window were queued, running or stopped by a fault: H_STATE for who modifies it.
+    """
 
     type: Literal["context_programmed"] = "context_programmed"
     window_id: U32
     accepted: Flag
+    in_flight: U16 = 0
 
 
 class CloseContext(Request):

@@ -132,10 +132,11 @@ class WindowState(Reply):
 
 
 class HQueryVasCapabilities(Request):
-    """H_QUERY_VAS_CAPABILITIES(query type): 0 overall, 1 GZIP QoS, 2 GZIP default."""
+    """H_QUERY_VAS_CAPABILITIES(query type, real address of a 4 KiB buffer): 0 overall, 1 GZIP QoS, 2 GZIP default."""
 
     type: Literal["h_query_vas_capabilities"] = "h_query_vas_capabilities"
     query_type: U8
+    buffer_address: U64 = 0
 
 
 class VasOverallCapabilities(Reply):
@@ -161,10 +162,11 @@ class VasFeatureCapabilities(Reply):
 
 
 class HQueryNxCapabilities(Request):
-    """H_QUERY_NX_CAPABILITIES(query type): 0 overall, 1 GZIP."""
+    """H_QUERY_NX_CAPABILITIES(query type, real address of a 4 KiB buffer): 0 overall, 1 GZIP."""
 
     type: Literal["h_query_nx_capabilities"] = "h_query_nx_capabilities"
     query_type: U8
+    buffer_address: U64 = 0
 
 
 class NxOverallCapabilities(Reply):
@@ -185,19 +187,33 @@ class NxFeatureCapabilities(Reply):
     min_decompress_len: U64 = 0
 
 
+class HSetPpp(Request):
+    """H_SET_PPP(entitled capacity in hundredths, uncapped weight): the partition changes its own entitlement.
+
+    H_PARAMETER: a partition with dedicated processors, or less than a partition may have. H_RESOURCE: the system has
+    not as much free. H_BUSY: a change of the console is under way.
+    """
+
+    type: Literal["h_set_ppp"] = "h_set_ppp"
+    entitled_capacity: U64
+    weight: U8 = 0
+
+
 class ConfigurationKind(StrEnum):
     """What a change of a partition's configuration touches, hence which path the kernel takes."""
 
     CPU = "cpu"
     ENTITLEMENT = "entitlement"
     QOS = "qos"
+    MIGRATION = "migration"
 
 
 class ConfigurationChange(Notice):
     """Wake-up: apply generation `generation`, then report it with `Reconfigured`.
 
     CPU: the device-tree notifier; the kernel asks for its default credits. ENTITLEMENT: drmgr writes `amount`
-    hundredths to lparcfg; the kernel asks likewise. QOS: drmgr writes `amount` to update_total_credits.
+    hundredths to lparcfg; the kernel asks likewise. QOS: drmgr writes `amount` to update_total_credits. MIGRATION:
+    drmgr writes the stream id, which is `generation`, to /sys/kernel/mobility/migration.
     """
 
     type: Literal["configuration_change"] = "configuration_change"

@@ -13,6 +13,7 @@ from protocol import console_messages as console
 from protocol import device_messages as device
 from protocol import fabric_messages as fabric
 from protocol import hcall_messages as hcall
+from protocol import mobility_messages as mobility
 from protocol import paste_messages as paste
 from protocol import session_messages as session
 from protocol import telemetry_messages as telemetry
@@ -70,7 +71,8 @@ HCALL = Link(
         (
             *SESSION_UP, hcall.HHomeNodeAssociativity, hcall.HAllocateVasWindow, hcall.HModifyVasWindow,
             hcall.HDeallocateVasWindow, hcall.HQueryVasWindow, hcall.HQueryVasCapabilities,
-            hcall.HQueryNxCapabilities, hcall.HGetNxFault, hcall.QueryConfiguration, hcall.Reconfigured,
+            hcall.HQueryNxCapabilities, hcall.HGetNxFault, hcall.HSetPpp, mobility.HVasiState, mobility.HVasiSignal,
+            mobility.HJoin, hcall.QueryConfiguration, hcall.Reconfigured,
         )
     ),
     down=Vocabulary(
@@ -78,7 +80,7 @@ HCALL = Link(
             *SESSION_DOWN, hcall.Associativity, hcall.WindowAllocated, hcall.HcallStatus, hcall.WindowState,
             hcall.VasOverallCapabilities, hcall.VasFeatureCapabilities, hcall.NxOverallCapabilities,
             hcall.NxFeatureCapabilities, hcall.NxFault, hcall.FaultInterrupt, hcall.ConfigurationChange,
-            hcall.Configuration, hcall.Noted,
+            hcall.Configuration, hcall.Noted, mobility.VasiStateTold,
         )
     ),
     high_water_mark=1000,
@@ -133,7 +135,7 @@ CONSOLE = Link(
     up=Vocabulary(
         (
             *SESSION_UP, console.ChangeProcessors, console.SetEntitlement, console.SetQosCredits,
-            console.HoldNotifications, console.QuerySystem, console.QueryWindows,
+            console.MigratePartition, console.HoldNotifications, console.QuerySystem, console.QueryWindows,
         )
     ),
     down=Vocabulary(
