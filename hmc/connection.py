@@ -15,6 +15,7 @@ from protocol.console_messages import (
     ConsoleFailure,
     HoldChanged,
     HoldNotifications,
+    MigratePartition,
     QuerySystem,
     QueryWindows,
     SetEntitlement,
@@ -146,6 +147,14 @@ class Console:
     def set_qos_credits(self, lpar: str, credits: int, wait_s: float = CHANGE_WAIT_S) -> ConfigurationApplied:
         """Set a partition's QoS credits; the partition is told first."""
         request = SetQosCredits(lpar=lpar, credits=credits, wait_ms=int(wait_s * 1000))
+        return self.ask(request, ConfigurationApplied, wait_s + GRACE_S)
+
+    def migrate(self, lpar: str, hold_s: float = 0.0, wait_s: float = CHANGE_WAIT_S) -> ConfigurationApplied:
+        """Migrate a partition; returns when it has reopened its windows.
+
+        For `hold_s` seconds they stay closed before the partition is moved. Raises ConsoleRefused if it was not moved.
+        """
+        request = MigratePartition(lpar=lpar, hold_ms=int(hold_s * 1000), wait_ms=int(wait_s * 1000))
         return self.ask(request, ConfigurationApplied, wait_s + GRACE_S)
 
     def hold_notifications(self, lpar: str, hold: bool) -> bool:

@@ -30,20 +30,29 @@ from protocol.message import Reply
 from protocol.system import HUNDREDTHS_PER_CORE, SystemSettings
 
 THREADS_PER_CORE = 8
+CAPABILITY_BUFFER_ALIGNMENT = 4096
+REAL_ADDRESS_BITS = 56
+"""What a partition's real addresses fit into. A kernel's own addresses (0xC000_0000_0000_0000 and on) do not."""
+
+
+def is_bad_buffer(address: int, alignment: int) -> bool:
+    """Whether a buffer of an hcall is where no partition has memory, or not aligned as the hcall wants it."""
+    return address % alignment != 0 or address >> REAL_ADDRESS_BITS != 0
 
 
 def vas_capabilities(ledger: Ledger, partition: Partition, request: HQueryVasCapabilities) -> Reply:
-    """H_QUERY_VAS_CAPABILITIES: which window types there are, or one type's credits. H_FUNCTION: no VAS."""
-    absent = not ledger.system.accelerators
+    """H_QUERY_VAS_CAPABILITIES: which window types there are, or one type's credits.
+
+    H_FUNCTION: no VAS. H_PARAMETER: no such query. H_PRIVILEGE: a bad buffer.
+    """
+    refusal = _refusal(ledger.system, request.query_type, VasQuery, request.buffer_address)
     if request.query_type == VasQuery.OVERALL:
-        if absent:
-            return VasOverallCapabilities(code=HcallCode.H_FUNCTION)
+        if refusal is not None:
+            return VasOverallCapabilities(code=refusal)
         features = VAS_FEATURE_QOS | VAS_FEATURE_DEFAULT
         return VasOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=features)
-    if absent:
-        return VasFeatureCapabilities(code=HcallCode.H_FUNCTION)
-    if request.query_type not in (VasQuery.GZIP_QOS, VasQuery.GZIP_DEFAULT):
-        return VasFeatureCapabilities(code=HcallCode.H_PARAMETER)
+    if refusal is not None:
+        return VasFeatureCapabilities(code=refusal)
     credit_type = CreditType.QOS if request.query_type == VasQuery.GZIP_QOS else CreditType.DEFAULT
     is_default = credit_type is CreditType.DEFAULT
     system = ledger.system
@@ -61,22 +70,31 @@ def vas_capabilities(ledger: Ledger, partition: Partition, request: HQueryVasCap
 
 
 def nx_capabilities(system: SystemSettings, request: HQueryNxCapabilities) -> Reply:
-    """H_QUERY_NX_CAPABILITIES: which accelerators there are, or the limits of gzip in bytes. H_FUNCTION: none."""
-    absent = not system.accelerators
+    """H_QUERY_NX_CAPABILITIES: which accelerators there are, or the limits of gzip in bytes. Codes as above."""
+    refusal = _refusal(system, request.query_type, NxQuery, request.buffer_address)
     if request.query_type == NxQuery.OVERALL:
-        if absent:
-            return NxOverallCapabilities(code=HcallCode.H_FUNCTION)
+        if refusal is not None:
+            return NxOverallCapabilities(code=refusal)
         return NxOverallCapabilities(code=HcallCode.H_SUCCESS, feature_types=NX_FEATURE_GZIP)
-    if absent:
-        return NxFeatureCapabilities(code=HcallCode.H_FUNCTION)
-    if request.query_type != NxQuery.GZIP:
-        return NxFeatureCapabilities(code=HcallCode.H_PARAMETER)
+    if refusal is not None:
+        return NxFeatureCapabilities(code=refusal)
     return NxFeatureCapabilities(
         code=HcallCode.H_SUCCESS,
         req_max_processed_len=system.request_limit_bytes,
         min_compress_len=system.min_compress_bytes,
         min_decompress_len=system.min_decompress_bytes,
     )
+
+
+def _refusal(
+    system: SystemSettings, query_type: int, queries: type[VasQuery] | type[NxQuery], address: int
+) -> HcallCode | None:
+    """Why a capability buffer is not filled; None if it is."""
+    if not system.accelerators:
+        return HcallCode.H_FUNCTION
+    if query_type not in {query.value for query in queries}:
+        return HcallCode.H_PARAMETER
+    return HcallCode.H_PRIVILEGE if is_bad_buffer(address, CAPABILITY_BUFFER_ALIGNMENT) else None
 
 
 def associativity(partition: Partition, request: HHomeNodeAssociativity) -> Associativity:

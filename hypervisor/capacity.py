@@ -16,8 +16,10 @@ def check(
 ) -> ConsoleFailure | None:
     """The refusal of a change, or None. Lowering is possible even where the system has less than it has given.
 
-    `running`: whether the partition's kernel has a session, which a change of QoS credits has to go through.
+    `running`: whether the partition's kernel has a session, which QoS credits and migrations have to go through.
     """
+    if change.kind is ConfigurationKind.MIGRATION:
+        return _check_migration(partition, change, running=running)
     if change.kind is ConfigurationKind.QOS:
         return _check_qos(ledger, partition, change.amount, qos_free, running=running)
     wanted = ProcessorMode.DEDICATED if change.kind is ConfigurationKind.CPU else ProcessorMode.SHARED
@@ -27,6 +29,17 @@ def check(
     if wanted is ProcessorMode.DEDICATED:
         return _check_cores(partition, change.amount, ledger.free_hundredths() // HUNDREDTHS_PER_CORE)
     return _check_hundredths(partition, change.amount, ledger.free_hundredths())
+
+
+def _check_migration(partition: Partition, change: Change, *, running: bool) -> ConsoleFailure | None:
+    """What is not running has no windows to close and nothing to suspend."""
+    if not running:
+        text = f"{partition.name} is not running; only a running partition is migrated"
+        return failure("not_running", text, "start it first")
+    if change.amount > change.wait_ms:
+        text = f"a hold of {change.amount} ms does not end within the wait of {change.wait_ms} ms"
+        return failure("bad_amount", text, "ask for a shorter hold or a longer wait")
+    return None
 
 
 def _check_qos(

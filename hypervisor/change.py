@@ -14,16 +14,24 @@ from protocol.telemetry_messages import ConfigurationMoved
 
 
 class ChangeState(StrEnum):
-    """QUEUED behind another change; with the kernel, whose acknowledgement it waits for; or EXPIRED without one."""
+    """QUEUED behind another change; with the kernel, whose acknowledgement it waits for; or EXPIRED without one.
+
+    A migration with its kernel becomes MOVED when the partition has been moved, or ABORTED when it has been cancelled.
+    """
 
     QUEUED = "queued"
     WITH_KERNEL = "with_kernel"
+    MOVED = "moved"
+    ABORTED = "aborted"
     EXPIRED = "expired"
 
 
 @dataclass(slots=True)
 class Change:
-    """`amount`: cores to add (may be negative), hundredths, or QoS credits. `console`, `epoch`, `number`: who asked."""
+    """`amount`: cores to add (may be negative), hundredths, QoS credits, or milliseconds that a migration holds.
+
+    `console`, `epoch`, `number`: who asked. `asked_us`: when the kernel first asked after its migration; not stored.
+    """
 
     lpar: str
     order: int
@@ -38,10 +46,16 @@ class Change:
     total_before: int = 0
     deadline_us: int = 0
     applied_us: int = 0
+    asked_us: int | None = None
 
     @property
     def credit_type(self) -> CreditType:
         return CreditType.QOS if self.kind is ConfigurationKind.QOS else CreditType.DEFAULT
+
+    @property
+    def waits_for_kernel(self) -> bool:
+        """Whether it is the change that the kernel has been told of and has not reported."""
+        return self.state in (ChangeState.WITH_KERNEL, ChangeState.MOVED, ChangeState.ABORTED)
 
     @property
     def is_qos_promise(self) -> bool:

@@ -1,10 +1,11 @@
-"""Changes of a partition's processors and QoS credits, one at a time, as drmgr serialises them. Pure.
+"""Changes of processors and QoS credits, and migrations: one at a time, as drmgr serialises them. Pure.
 
 Processors: the hypervisor lowers or raises the target and tells the kernel, which then asks for its capabilities; it
 does not revoke anything. QoS: the partition is told first and the pool follows only if it accepts. The next change
 waits until the kernel has acknowledged this one, its session has died, or the operation's wait has expired. After an
 expired wait a processor change stands: the kernel is told of it until it acknowledges. A QoS change is not told again,
-but where the kernel had heard of it and accepts after all, the pool follows.
+but where the kernel had heard of it and accepts after all, the pool follows. A migration is given up, unless the
+partition has been moved already.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 
 from hypervisor.capacity import check
 from hypervisor.change import Change, ChangeState
+from hypervisor.ending import ERROR_LIMIT, died, expired, refused
 from hypervisor.ledger import Ledger, Partition
+from hypervisor.mobility import Streams
 from hypervisor.refusal import failure
 from hypervisor.rows import ChangeRow, CounterRow, Drop, Put, Row
 from protocol.clock import MILLISECOND_US
@@ -29,8 +32,6 @@ from protocol.session import Called, Session
 
 QUEUE_LIMIT = 64
 """Changes that wait for one partition."""
-ERROR_LIMIT = 500
-"""Characters of a partition's error that are passed on."""
 
 
 @dataclass(slots=True)
@@ -48,6 +49,10 @@ class Configurations:
     expired: dict[tuple[str, CreditType], Change] = field(default_factory=dict)
     next_order: int = 1
     steps: Counter[tuple[ConfigurationKind, str]] = field(default_factory=Counter)
+    streams: Streams = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.streams = Streams(self.ledger, self.effects, self._with_kernel, self._publish)
 
     def restore(self, rows: list[Row], now_us: int) -> None:
         """Changes that an earlier process had begun: each waits its whole time again."""
@@ -120,6 +125,7 @@ class Configurations:
             self._acknowledged(partition, change, report, now_us)
         else:
             self._late(partition, report, now_us)
+        self.streams.reported(partition.name, report.generation)
         late = self.expired.get((partition.name, CreditType.DEFAULT))
         if late is not None and late.generation <= partition.acknowledged:
             self._publish(late, "acknowledged", now_us, "late")
@@ -129,6 +135,7 @@ class Configurations:
         """The kernel's session is over: what it had not acknowledged has effect at its next start."""
         for change in [change for change in self.expired.values() if change.lpar == lpar]:
             self._forget(change)
+        self.streams.partition_died(lpar)
         waiting = self._with_kernel(lpar)
         if waiting is None:
             return
@@ -136,6 +143,9 @@ class Configurations:
         if waiting.kind is ConfigurationKind.QOS:
             self._set_qos(partition, waiting.amount, now_us)
         self._publish(waiting, "died", now_us)
+        if waiting.kind is ConfigurationKind.MIGRATION and waiting.state is not ChangeState.MOVED:
+            self._finish(waiting, died(waiting), now_us)
+            return
         total = self.ledger.target(partition, waiting.credit_type)
         self._finish(waiting, waiting.outcome(total, None, now_us), now_us)
 
@@ -166,6 +176,8 @@ class Configurations:
     def _restore(self, change: Change) -> None:
         if change.lpar not in self.ledger.partitions:
             self.effects.writes.append(Drop(ChangeRow, (change.lpar, change.order)))
+        elif change.state is ChangeState.EXPIRED and change.kind is ConfigurationKind.MIGRATION:
+            self.streams.give_up(change)
         elif change.state is ChangeState.EXPIRED:
             self.expired[change.lpar, change.credit_type] = change
         else:
@@ -180,7 +192,7 @@ class Configurations:
 
     def _with_kernel(self, lpar: str) -> Change | None:
         queue = self.queues.get(lpar)
-        return queue[0] if queue and queue[0].state is ChangeState.WITH_KERNEL else None
+        return queue[0] if queue and queue[0].waits_for_kernel else None
 
     def _advance(self, lpar: str, now_us: int) -> None:
         """Begin the first change of the queue, unless one is with the kernel."""
@@ -224,15 +236,13 @@ class Configurations:
         self._publish(change, "notified", now_us)
 
     def _acknowledged(self, partition: Partition, change: Change, report: Reconfigured, now_us: int) -> None:
-        is_qos = change.kind is ConfigurationKind.QOS
-        error = report.error[:ERROR_LIMIT]
-        self._publish(change, "acknowledged" if report.accepted else "refused", now_us, error)
-        if not report.accepted:
-            text = f"the operating system of {change.lpar} refused: {error or 'no reason given'}"
-            outcome = "the pool is as it was" if is_qos else "the change stands"
-            self._finish(change, failure("os_refused", text, f"{outcome}; see the log of the partition"), now_us)
+        moved = change.kind is not ConfigurationKind.MIGRATION or change.state is ChangeState.MOVED
+        accepted = report.accepted and moved
+        self._publish(change, "acknowledged" if accepted else "refused", now_us, report.error[:ERROR_LIMIT])
+        if not accepted:
+            self._finish(change, refused(change, report.error), now_us)
             return
-        if is_qos:
+        if change.kind is ConfigurationKind.QOS:
             self._set_qos(partition, change.amount, now_us)
             self._forget(self.expired.get((change.lpar, CreditType.QOS)))
         total = self.ledger.target(partition, change.credit_type)
@@ -250,19 +260,16 @@ class Configurations:
         self._publish(change, "acknowledged" if report.accepted else "refused", now_us, "late")
 
     def _expire(self, change: Change, now_us: int) -> None:
-        if change.state is ChangeState.QUEUED:
-            text = f"an earlier change of {change.lpar} was still under way after {change.wait_ms} ms"
-            advice = "nothing was changed; try again"
-        else:
-            text = f"{change.lpar} did not acknowledge generation {change.generation} within {change.wait_ms} ms"
-            advice = "the change stands; the partition applies it when it hears of it"
-            if change.kind is ConfigurationKind.QOS:
-                advice = "the pool is unchanged; it follows if the partition accepts after all"
-            self._forget(self.expired.get((change.lpar, change.credit_type)))
-            self.expired[change.lpar, change.credit_type] = change
+        reply = expired(change)
+        if change.waits_for_kernel and change.state is not ChangeState.MOVED:
             change.state = ChangeState.EXPIRED
+            if change.kind is ConfigurationKind.MIGRATION:
+                self.streams.give_up(change)
+            else:
+                self._forget(self.expired.get((change.lpar, change.credit_type)))
+                self.expired[change.lpar, change.credit_type] = change
         self._publish(change, "expired", now_us)
-        self._finish(change, failure("timeout", text, advice), now_us)
+        self._finish(change, reply, now_us)
 
     def _forget(self, change: Change | None) -> None:
         """Nothing more is expected of an expired change."""

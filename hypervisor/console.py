@@ -17,6 +17,7 @@ from protocol.console_messages import (
     HoldChanged,
     HoldNotifications,
     LparStatus,
+    MigratePartition,
     PoolStatus,
     QuerySystem,
     QueryWindows,
@@ -58,6 +59,8 @@ class Console:
                 self._change(call, lpar, ConfigurationKind.ENTITLEMENT, hundredths, wait_ms, now_us)
             case SetQosCredits(lpar=lpar, credits=credits, wait_ms=wait_ms):
                 self._change(call, lpar, ConfigurationKind.QOS, credits, wait_ms, now_us)
+            case MigratePartition(lpar=lpar, hold_ms=hold_ms, wait_ms=wait_ms):
+                self._change(call, lpar, ConfigurationKind.MIGRATION, hold_ms, wait_ms, now_us)
             case HoldNotifications(lpar=lpar, hold=hold):
                 self._hold(call, lpar, hold, now_us)
             case QuerySystem():
@@ -79,6 +82,7 @@ class Console:
             system=self.ledger.system.name,
             pid=self.pid,
             recovering=recovering,
+            accelerators=self.ledger.system.accelerators,
             cores_total=self.ledger.system.cores_total,
             hundredths_free=max(0, self.ledger.free_hundredths()),
             qos_total=self.ledger.system.qos_credits,

@@ -11,6 +11,8 @@ from hypervisor.hcalls import HCALL_REQUESTS, Hcalls
 from hypervisor.journal import ConsoleJournal, EpochJournal, SessionJournal
 from hypervisor.ledger import Ledger, WindowPhase
 from hypervisor.metrics import families
+from hypervisor.mobility import MOBILITY_REQUESTS
+from hypervisor.ppp import ProcessorParameters
 from hypervisor.rows import Row
 from hypervisor.units import Units
 from protocol.clock import earliest
@@ -79,6 +81,7 @@ class HypervisorCore:
         )
         self.configurations.finished = self.console.finished
         self.hcalls.allocation_limit = self.configurations.allocation_limit
+        self.hcalls.processors = ProcessorParameters(self.ledger, self.configurations)
         self._to_settle: set[str] = set()
         self._recovered_us = 0
 
@@ -222,6 +225,9 @@ class HypervisorCore:
             self.hcall.retry(call.session, call.number, RECOVERY_RETRY_MS)
         elif isinstance(call.body, HCALL_REQUESTS):
             self.hcalls.handle(call, now_us)
+        elif isinstance(call.body, MOBILITY_REQUESTS):
+            partition = self.ledger.partitions[call.session.name]
+            self.hcalls.answer(call, self.configurations.streams.handle(partition, call.body, now_us), now_us)
         elif isinstance(call.body, QueryConfiguration):
             self.hcall.answer(call.session, call.number, self.configurations.query(call.session, call.body))
         elif isinstance(call.body, Reconfigured):

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hypervisor.capabilities import associativity, nx_capabilities, vas_capabilities
+from hypervisor.capabilities import associativity, is_bad_buffer, nx_capabilities, vas_capabilities
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
 from hypervisor.faults import Faults
 from hypervisor.ledger import Ledger, Partition, Window, WindowPhase
 from hypervisor.meters import HcallMeter
 from hypervisor.paste_address import address_of, completion_interrupt, fault_interrupt, paste_address
+from hypervisor.ppp import ProcessorParameters
 from hypervisor.units import Units
 from protocol.clock import MILLISECOND_US
 from protocol.codes import (
@@ -33,6 +34,7 @@ from protocol.hcall_messages import (
     HQueryNxCapabilities,
     HQueryVasCapabilities,
     HQueryVasWindow,
+    HSetPpp,
     NxFault,
     WindowAllocated,
     WindowState,
@@ -50,7 +52,7 @@ FAULT_BUFFER_ALIGNMENT = 128
 
 HCALL_REQUESTS = (
     HHomeNodeAssociativity, HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow, HQueryVasWindow,
-    HQueryVasCapabilities, HQueryNxCapabilities, HGetNxFault,
+    HQueryVasCapabilities, HQueryNxCapabilities, HGetNxFault, HSetPpp,
 )  # fmt: skip
 
 
@@ -74,6 +76,7 @@ class Hcalls:
     entropy: Callable[[int], bytes]
     faults: Faults
     units: Units = field(init=False)
+    processors: ProcessorParameters = field(init=False)
     allocation_limit: Callable[[Partition, CreditType], int] = field(init=False)
     waiting: dict[int, list[Waiting]] = field(default_factory=dict)
     meter: HcallMeter = field(default_factory=HcallMeter)
@@ -96,6 +99,8 @@ class Hcalls:
                 self._answer(call, vas_capabilities(self.ledger, partition, request), now_us)
             case HQueryNxCapabilities() as request:
                 self._answer(call, nx_capabilities(self.system, request), now_us)
+            case HSetPpp() as request:
+                self._answer(call, self.processors.set(partition, request, now_us), now_us)
             case HHomeNodeAssociativity() as request:
                 self._answer(call, associativity(partition, request), now_us)
             case _:
@@ -110,6 +115,10 @@ class Hcalls:
 
     def wake_us(self) -> int | None:
         return min((waiting.patience_us for calls in self.waiting.values() for waiting in calls), default=None)
+
+    def answer(self, call: Called, reply: Reply, now_us: int) -> None:
+        """Answer an hcall that another part of the hypervisor has carried out."""
+        self._answer(call, reply, now_us)
 
     # What the units report.
 
@@ -211,7 +220,7 @@ class Hcalls:
         window = self._window_of(session, request.window_id)
         if window is None:
             return NxFault(code=HcallCode.H_PARAMETER)
-        if request.buffer_address % FAULT_BUFFER_ALIGNMENT:
+        if is_bad_buffer(request.buffer_address, FAULT_BUFFER_ALIGNMENT):
             return NxFault(code=HcallCode.H_PRIVILEGE)
         return self.faults.fetch(window, now_us)
 

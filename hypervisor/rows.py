@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-SCHEMA_VERSION = 2
-"""2 added `FaultRow`. A table that an older ledger does not have is made when it is opened."""
+SCHEMA_VERSION = 3
+"""2 added `FaultRow`, 3 migrations among the changes. A table that an older ledger does not have is made when it is
+opened.
+"""
 
 
 @dataclass(frozen=True, slots=True)

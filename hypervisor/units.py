@@ -121,8 +121,8 @@ class Units:
         elif isinstance(request, ReturnCredit):
             self.faults.answered(unit, request, reply, now_us)
         match request, reply:
-            case ProgramContext(), ContextProgrammed(accepted=accepted):
-                self._programmed(unit, request, accepted, now_us)
+            case ProgramContext(), ContextProgrammed():
+                self._programmed(unit, request, reply, now_us)
             case CloseContext(window_id=window_id), ContextClosed():
                 self._context_closed(unit, window_id, now_us)
             case ListContexts(), Contexts():
@@ -203,18 +203,20 @@ class Units:
         unit.ready = True
         self.fabric.answer(session, number, UnitNoted())
 
-    def _programmed(self, unit: Unit, request: ProgramContext, accepted: bool, now_us: int) -> None:
+    def _programmed(self, unit: Unit, request: ProgramContext, reply: ContextProgrammed, now_us: int) -> None:
+        """H_STATE for who modifies a window with requests in flight, also where nothing would have been changed."""
         window = self._window(request.window_id, unit)
         if window is None:
             self._call(unit, CloseContext(window_id=request.window_id), now_us)
             return
-        if accepted:
+        if reply.accepted:
             window.bound_to = request.process_id
         if window.phase is WindowPhase.CLOSING or window.process_id != request.process_id:
             self._pursue(window, now_us)
-        elif accepted:
-            self._bound(window, WindowPhase.OPEN, HcallCode.H_SUCCESS, now_us)
-        elif window.bound_to:
+        elif reply.accepted:
+            code = HcallCode.H_STATE if reply.in_flight else HcallCode.H_SUCCESS
+            self._bound(window, WindowPhase.OPEN, code, now_us)
+        elif reply.in_flight and window.bound_to:
             window.process_id = window.bound_to
             self._bound(window, WindowPhase.OPEN, HcallCode.H_STATE, now_us)
         else:

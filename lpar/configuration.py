@@ -41,6 +41,7 @@ class ConfigurationFollower:
         self.generation = 0
         self.wanted = 0
         self.stage = FollowStage.BOOTING
+        self._writes_when_asked = 0
 
     def booted(self, now_us: int) -> None:
         """Ask at once: the first answer is the base, and what is pending is applied."""
@@ -72,12 +73,13 @@ class ConfigurationFollower:
 
     def _ask(self, now_us: int) -> None:
         self.stage = FollowStage.ASKED
+        self._writes_when_asked = self.drmgr.lparcfg.writes
         self._call(QueryConfiguration(generation=self.generation), now_us)
 
     def _act(self, configuration: Configuration, now_us: int) -> None:
         change = configuration.change
         if change is None or change.generation <= self.generation:
-            if configuration.hundredths is not None:
+            if configuration.hundredths is not None and self.drmgr.lparcfg.writes == self._writes_when_asked:
                 self.drmgr.lparcfg.hundredths = configuration.hundredths
             self.generation = max(self.generation, configuration.generation)
             self.wanted = self.generation

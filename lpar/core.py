@@ -100,11 +100,11 @@ class LparCore:
             self._wind_up(self.stop_due_us, now_us)
 
     def suspend(self, now_us: int) -> None:
-        """The partition is about to migrate: close every window."""
+        """One event of a migration alone, without a stream: close every window."""
         self.kernel.migrate(MigrationAction.SUSPEND, now_us)
 
     def resume(self, now_us: int) -> None:
-        """The migration has ended, well or not: reopen what it closed."""
+        """The other event: reopen what it closed."""
         self.kernel.migrate(MigrationAction.RESUME, now_us)
 
     def statistics(self) -> KernelStatistics:

@@ -1,4 +1,4 @@
-"""/sys/kernel/debug/vasbus: the driver's window lists and fault interrupts in the open. Linux has no such files."""
+"""/sys/kernel/debug/vasbus: window lists, fault interrupts and files in the open. Linux has no such files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from protocol.codes import WindowFlag
 
 WINDOWS_PATH = "/sys/kernel/debug/vasbus/windows"
 FAULTS_PATH = "/sys/kernel/debug/vasbus/faults"
+FILES_PATH = "/sys/kernel/debug/vasbus/files"
 HEADER = "order type window_id status pid descriptor"
 FAULTS_HEADER = "window_id interrupt pid pending fetched"
+FILES_HEADER = "mode path"
 LISTING_LIMIT_CHARACTERS = 65_000
 """What one message can carry; lines that do not fit are only counted in a last line."""
 
@@ -30,6 +32,12 @@ def show_faults(driver: VasDriver) -> str:
     lines = [line for line in driver.fault_lines if line.fetched or line.pending_faults]
     lines.sort(key=lambda line: line.window_id, reverse=True)
     return listing(FAULTS_HEADER, map(fault_line, lines), len(lines))
+
+
+def show_files(files: FileTree) -> str:
+    """A header, then one line per file of the partition, by path: its mode in octal and its path."""
+    lines = [f"{file.mode:04o} {path}" for path, file in sorted(files.files.items())]
+    return listing(FILES_HEADER, lines, len(lines))
 
 
 def listing(header: str, lines: Iterable[str], count: int) -> str:
@@ -68,3 +76,7 @@ def add_window_listing(files: FileTree, driver: VasDriver) -> None:
 
 def add_fault_listing(files: FileTree, driver: VasDriver) -> None:
     files.add(FAULTS_PATH, File(READ_ONLY, lambda: show_faults(driver)))
+
+
+def add_file_listing(files: FileTree) -> None:
+    files.add(FILES_PATH, File(READ_ONLY, lambda: show_files(files)))

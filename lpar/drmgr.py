@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from lpar.driver import Operation, VasDriver
 from lpar.hcall import HcallReturn
 from lpar.lparcfg import Lparcfg
+from lpar.mobility import MIGRATION
 from lpar.pool import FEATURE
 from lpar.reconfigure import Reconfigure
 from lpar.sysfs import UPDATE_TOTAL_CREDITS, FileTree
@@ -73,9 +75,10 @@ class Drmgr:
         """Carry a change out; `done` is called once with what it did."""
         if change.kind is ConfigurationKind.QOS:
             self._write_qos_credits(change.amount, now_us, done)
+        elif change.kind is ConfigurationKind.MIGRATION:
+            self._write_stream_id(change.generation, now_us, done)
         elif change.kind is ConfigurationKind.ENTITLEMENT:
-            self.lparcfg.hundredths = change.amount
-            DlparCpu(self.driver, done).start(now_us)
+            self.lparcfg.turns.lock(NewEntitlement(self, change.amount, done), now_us)
         else:
             self._notify_processors(now_us, done)
 
@@ -94,6 +97,29 @@ class Drmgr:
             done(result, moment_us)
 
         self.files.write(UPDATE_TOTAL_CREDITS, f"{amount}", now_us, stored)
+
+    def _write_stream_id(self, stream_id: int, now_us: int, done: Applied) -> None:
+        def stored(outcome: Reconfiguration | OsFailure, moment_us: int) -> None:
+            done(outcome if isinstance(outcome, Reconfiguration) else Reconfiguration(failure=outcome), moment_us)
+
+        self.files.write(MIGRATION, f"{stream_id}", now_us, stored)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewEntitlement:
+    """The console's new entitlement waits for a write of lparcfg that is under way.
+
+    The hypervisor refuses writes until this change is reported, so none can be carried out after it unnoticed.
+    """
+
+    drmgr: Drmgr
+    hundredths: int
+    done: Applied
+
+    def granted(self, now_us: int) -> None:
+        self.drmgr.lparcfg.hundredths = self.hundredths
+        self.drmgr.lparcfg.turns.unlock(self, now_us)
+        DlparCpu(self.drmgr.driver, self.done).start(now_us)
 
 
 def in_drmgr_words(failure: OsFailure) -> OsFailure:

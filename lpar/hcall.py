@@ -26,6 +26,7 @@ from protocol.hcall_messages import (
     HModifyVasWindow,
     HQueryNxCapabilities,
     HQueryVasCapabilities,
+    HSetPpp,
     NxFault,
     NxFeatureCapabilities,
     NxOverallCapabilities,
@@ -34,6 +35,7 @@ from protocol.hcall_messages import (
     WindowAllocated,
 )
 from protocol.message import Reply, Request
+from protocol.mobility_messages import HJoin, HVasiSignal, HVasiState, VasiStateTold
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Refused
 
@@ -49,10 +51,11 @@ HcallReply = (
     | NxOverallCapabilities
     | NxFeatureCapabilities
     | NxFault
+    | VasiStateTold
 )
 
 BUSY_LOOPED = (HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow)
-"""The hcalls that the driver wraps in its busy loop; queries and H_GET_NX_FAULT never return busy."""
+"""The hcalls that the driver wraps in its busy loop; the others never return busy or, H_SET_PPP, are not repeated."""
 
 REPLIES: dict[type[Request], tuple[Hcall, tuple[type[Reply], ...]]] = {
     HHomeNodeAssociativity: (Hcall.H_HOME_NODE_ASSOCIATIVITY, (Associativity,)),
@@ -62,6 +65,10 @@ REPLIES: dict[type[Request], tuple[Hcall, tuple[type[Reply], ...]]] = {
     HQueryVasCapabilities: (Hcall.H_QUERY_VAS_CAPABILITIES, (VasOverallCapabilities, VasFeatureCapabilities)),
     HQueryNxCapabilities: (Hcall.H_QUERY_NX_CAPABILITIES, (NxOverallCapabilities, NxFeatureCapabilities)),
     HGetNxFault: (Hcall.H_GET_NX_FAULT, (NxFault,)),
+    HVasiState: (Hcall.H_VASI_STATE, (VasiStateTold,)),
+    HVasiSignal: (Hcall.H_VASI_SIGNAL, (HcallStatus,)),
+    HJoin: (Hcall.H_JOIN, (HcallStatus,)),
+    HSetPpp: (Hcall.H_SET_PPP, (HcallStatus,)),
 }
 """The hcall that a request is, and what may answer it."""
 

@@ -6,7 +6,7 @@ from lpar.alarms import Alarms
 from lpar.boot import Boot
 from lpar.configuration import ConfigurationFollower
 from lpar.csb import StatusBlocks
-from lpar.debugfs import add_fault_listing, add_window_listing
+from lpar.debugfs import add_fault_listing, add_file_listing, add_window_listing
 from lpar.device import SystemCalls
 from lpar.driver import VasDriver
 from lpar.drmgr import Drmgr
@@ -14,11 +14,13 @@ from lpar.eager import EagerReopening
 from lpar.hcall import Hypercalls
 from lpar.lparcfg import Lparcfg
 from lpar.metrics import metrics_of
-from lpar.migration import MigrationAction, Mobility
+from lpar.migration import MigrationAction, MigrationEvents
+from lpar.mobility import MigrationFile
 from lpar.nx_fault import NxFaults
 from lpar.signal import Signals
 from lpar.statistics import KernelStatistics, Tally, snapshot
 from lpar.sysfs import FileTree
+from lpar.system_parameters import SystemParameters
 from protocol.device_messages import RaiseSignal, UpdateCsb
 from protocol.dialer import Dialer
 from protocol.effects import Effects
@@ -48,16 +50,18 @@ class Kernel:
             self.driver.reopening = EagerReopening(self.driver)
         self.files = FileTree()
         lparcfg = Lparcfg.of(settings)
-        lparcfg.add_to(self.files)
+        lparcfg.add_to(self.files, SystemParameters(self.driver, lparcfg).write)
         add_window_listing(self.files, self.driver)
         add_fault_listing(self.files, self.driver)
+        add_file_listing(self.files)
         self.calls = SystemCalls(listener, self.driver, self.files, system.limits.descriptors_per_process)
         self.signals = Signals(listener, self.driver, self.calls)
         self.status_blocks = StatusBlocks(listener, self.driver, self.calls, self.signals)
         self.nx_faults = NxFaults(self.driver, self.status_blocks.update)
         drmgr = Drmgr(self.driver, self.files, lparcfg)
         self.configuration = ConfigurationFollower(dialer, self.alarms, drmgr)
-        self.mobility = Mobility(self.driver)
+        self.migration_events = MigrationEvents(self.driver)
+        MigrationFile(self.driver, self.migration_events).add_to(self.files)
         self.booted = False
 
     def boot(self, now_us: int) -> None:
@@ -97,8 +101,8 @@ class Kernel:
             self.configuration.heard(event.body.generation, now_us)
 
     def migrate(self, action: MigrationAction, now_us: int) -> None:
-        """Suspend before a migration, or resume after it."""
-        self.mobility.request(action, now_us)
+        """One event of a migration alone: suspend, or resume."""
+        self.migration_events.request(action, now_us)
 
     @property
     def is_idle(self) -> bool:

@@ -127,29 +127,35 @@ class MigrationEvent(Operation):
         self.end()
 
 
-class Mobility:
+EventDone = Callable[[Reconfiguration, int], None]
+
+
+class MigrationEvents:
     """Runs suspend and resume events one after the other, in the order in which they were asked for."""
 
     def __init__(self, driver: VasDriver) -> None:
         self.driver = driver
-        self._waiting: deque[MigrationAction] = deque()
+        self._waiting: deque[tuple[MigrationAction, EventDone | None]] = deque()
         self._running = False
 
-    def request(self, action: MigrationAction, now_us: int) -> None:
-        """Start the event, or queue it behind the one that runs."""
-        self._waiting.append(action)
+    def request(self, action: MigrationAction, now_us: int, over: EventDone | None = None) -> None:
+        """Start the event, or queue it behind the one that runs; `over` is called when it has ended."""
+        self._waiting.append((action, over))
         if not self._running:
             self._next(now_us)
 
     def _next(self, now_us: int) -> None:
         if self._waiting:
             self._running = True
-            action = self._waiting.popleft()
+            action, over = self._waiting.popleft()
 
             def done(result: Reconfiguration, moment_us: int) -> None:
                 self._running = False
                 self._tell(action, result)
-                self._next(moment_us)
+                if over is not None:
+                    over(result, moment_us)
+                if not self._running:
+                    self._next(moment_us)
 
             MigrationEvent(self.driver, action, done).start(now_us)
 

@@ -107,13 +107,22 @@ class TotalCredits:
             Reconfigure(self.driver, self.pool, total, stored).start(now_us)
 
 
+DIGITS_READ = 32
+"""Enough to see that a number has more than 64 bits in any base."""
 DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdef"}
 
 
 def kstrtou16(text: str) -> int | None:
-    """A C string to a number of 16 bits with base 0; None where the kernel's kstrtou16 reports an error.
+    """A C string to a number of 16 bits with base 0; None where the kernel's kstrtou16 reports an error."""
+    number = unsigned_number(text)
+    return number if number is not None and number <= CREDIT_MAX else None
+
+
+def unsigned_number(text: str) -> int | None:
+    """A C string to a number with base 0, as the kernel's kstrtou functions read it; None where it is no number.
 
     One leading plus, then 0x for hexadecimal or 0 for octal, and at most one newline at the end. Spaces are errors.
+    What has more than 64 bits comes back as some number above them.
     """
     digits = text.partition("\0")[0].removesuffix("\n").removeprefix("+").lower()
     base = 10
@@ -123,8 +132,4 @@ def kstrtou16(text: str) -> int | None:
         base = 8
     if not digits or any(digit not in DIGITS[base] for digit in digits):
         return None
-    significant = digits.lstrip("0")
-    if len(significant) > len(f"{CREDIT_MAX:o}"):
-        return None
-    number = int(significant or "0", base)
-    return number if number <= CREDIT_MAX else None
+    return int(digits.lstrip("0")[:DIGITS_READ] or "0", base)

@@ -2,7 +2,7 @@
 
 Where it differs from the hardware: a caller's own Huffman table is ignored and no counts are returned (the "count"
 functions do what the plain ones do); an empty source is taken (hardware: CC 14); a decompression is resumed by a
-token for state that the unit keeps; the functions that stop after a single block are not offered (CC 17).
+token for state that the unit keeps, by single blocks only where it was begun so (else CC 8).
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from protocol.paste_messages import Crb, CsbBody
 
 LOW_LIMIT_BYTES = 65_536
 """The low byte-count limit the user's manual proposes (table 6-7)."""
-
-SINGLE_BLOCK = frozenset((FunctionCode.DECOMPRESS_SINGLE_BLOCK, FunctionCode.DECOMPRESS_RESUME_SINGLE_BLOCK))
+DECOMPRESS_RESUMES = (FunctionCode.DECOMPRESS_RESUME, FunctionCode.DECOMPRESS_RESUME_SINGLE_BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +110,29 @@ class Engine:
 
 def _function(crb: Crb) -> FunctionCode | None:
     try:
-        function = FunctionCode(crb.function & ~FORCE_LOW_LIMIT)
+        return FunctionCode(crb.function & ~FORCE_LOW_LIMIT)
     except ValueError:
         return None
-    return None if function in SINGLE_BLOCK else function
 
 
 def _complaint(job: Job, function: FunctionCode) -> CompletionCode | None:
     """Why a request cannot be done as it stands; None if it can."""
     crb = job.crb
-    resumes_by_token = function is FunctionCode.DECOMPRESS_RESUME and bool(crb.resume)
+    resumes_by_token = function in DECOMPRESS_RESUMES and bool(crb.resume)
     if crb.history_bytes > len(job.frame) or (crb.history_bytes and not function.resumes):
         return CompletionCode.INVALID_CRB
     if crb.resume and not resumes_by_token:
         return CompletionCode.INVALID_CRB
-    if resumes_by_token and not isinstance(job.state, InflateState):
+    if resumes_by_token and not _goes_on(job):
         return CompletionCode.INVALID_OPERAND
     if function.resumes and not resumes_by_token and crb.history_bytes >= len(job.frame):
         return CompletionCode.DATA_LENGTH
     return None
+
+
+def _goes_on(job: Job) -> bool:
+    """Whether the unit knows what the token stands for, and can go on from there as it is asked to."""
+    return isinstance(job.state, InflateState) and (job.state.is_by_blocks or not job.by_block)
 
 
 def _block_type(function: FunctionCode) -> BlockType:
@@ -154,9 +157,9 @@ def _decompress(job: Job, limit_bytes: int) -> Completion:
     output_limit_bytes = min(crb.target_bytes, limit_bytes)
     try:
         if isinstance(job.state, InflateState):
-            inflated = resume_inflate(job.state, job.source, output_limit_bytes)
+            inflated = resume_inflate(job.state, job.source, output_limit_bytes, by_block=job.by_block)
         else:
-            inflated = inflate(job.source, job.history, output_limit_bytes)
+            inflated = inflate(job.source, job.history, output_limit_bytes, by_block=job.by_block)
     except BadData as error:
         return terminated(crb, error.code)
     if inflated.full and crb.target_bytes < limit_bytes:

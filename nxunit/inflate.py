@@ -3,35 +3,24 @@
 ISA-L does the common case, a whole stream that fits: it is twice as fast as zlib but cannot copy a half-done state.
 Everything else is zlib's: a state is copied before each use, so that a repeated request starts from where the first
 one did. zlib also has the last word on bad data, because its messages tell the three completion codes apart.
+
+A decompression by blocks stops after each (nxunit/blocks.py). It can be resumed either way, one that was not by blocks
+only as it was begun: where the block ends in which it stands is not known.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 from isal import isal_zlib
 
+from nxunit.blocks import RAW, BlockReader, BlockStart, Machine
 from nxunit.deflate import IsalError
 from protocol.codes import CompletionCode
 
-RAW = -zlib.MAX_WBITS
 SLICE_BYTES = 16_384
 """How much source zlib gets at a time: what it leaves unread stays in a suspended state, so it must be small."""
-
-
-class _Machine(Protocol):
-    """zlib's decompression object."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    @property
-    def unconsumed_tail(self) -> bytes: ...
-    def decompress(self, data: bytes | memoryview, /, max_length: int = 0) -> bytes: ...
-    def copy(self) -> _Machine: ...
 
 
 class BadData(Exception):
@@ -46,8 +35,13 @@ class BadData(Exception):
 class InflateState:
     """A decompression between two requests. `skip_bytes` of the next source are in it already."""
 
-    machine: _Machine
+    machine: Machine | BlockStart
     skip_bytes: int = 0
+
+    @property
+    def is_by_blocks(self) -> bool:
+        """Whether it can go on to the end of a block."""
+        return isinstance(self.machine, BlockStart | BlockReader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +58,37 @@ class Inflated:
     full: bool
     state: InflateState | None
 
+    @property
+    def block_ended(self) -> bool:
+        """Whether it stopped between two blocks."""
+        return self.state is not None and isinstance(self.state.machine, BlockStart)
 
-def inflate(source: bytes | memoryview, history: bytes | memoryview, limit_bytes: int) -> Inflated:
+
+def inflate(
+    source: bytes | memoryview, history: bytes | memoryview, limit_bytes: int, *, by_block: bool = False
+) -> Inflated:
     """Decompress from the start of a stream; its matches may reach into `history`.
 
-    At most `limit_bytes` come out. Raises BadData.
+    At most `limit_bytes` come out, and with `by_block` no more than one block. Raises BadData.
     """
+    if by_block:
+        return _read_block(InflateState(BlockStart(bytes(history))), source, limit_bytes)
     whole = _inflate_whole(source, history, limit_bytes)
     if whole is not None:
         return whole
-    machine = zlib.decompressobj(RAW, history) if history else zlib.decompressobj(RAW)
-    return _advance(machine, source, limit_bytes)
+    return _advance(BlockStart(bytes(history)).machine(), source, limit_bytes)
 
 
-def resume_inflate(state: InflateState, source: bytes | memoryview, limit_bytes: int) -> Inflated:
-    """Go on from a state, which stays as it is. Raises BadData."""
+def resume_inflate(
+    state: InflateState, source: bytes | memoryview, limit_bytes: int, *, by_block: bool = False
+) -> Inflated:
+    """Go on from a state, which stays as it is. Raises BadData, and ValueError for a block of a state not by blocks."""
+    if by_block:
+        return _read_block(state, source, limit_bytes)
+    if isinstance(state.machine, BlockReader):
+        return _read_on(state, source, limit_bytes)
     skip_bytes = min(state.skip_bytes, len(source))
-    onward = _advance(state.machine.copy(), source[skip_bytes:], limit_bytes)
+    onward = _go_on(state.machine, source[skip_bytes:], limit_bytes)
     consumed_bytes = onward.consumed_bytes + skip_bytes
     if onward.state is None:
         return Inflated(onward.target, consumed_bytes, onward.ended, onward.full, None)
@@ -90,6 +98,54 @@ def resume_inflate(state: InflateState, source: bytes | memoryview, limit_bytes:
         consumed_bytes, still_to_skip = consumed_bytes - 1, still_to_skip + 1
     return Inflated(
         onward.target, consumed_bytes, False, onward.full, InflateState(onward.state.machine, still_to_skip)
+    )
+
+
+def _go_on(machine: Machine | BlockStart, source: bytes | memoryview, limit_bytes: int) -> Inflated:
+    if not isinstance(machine, BlockStart):
+        return _advance(machine.copy(), source, limit_bytes)
+    onward = _advance(machine.machine(), machine.onward(source), limit_bytes)
+    if onward.state is not None and not onward.consumed_bytes + onward.state.skip_bytes:
+        return replace(onward, state=InflateState(machine))  # Its first byte is still to come.
+    return onward
+
+
+def _read_on(state: InflateState, source: bytes | memoryview, limit_bytes: int) -> Inflated:
+    """To the end of the block that the state stands in, and on from there."""
+    block = _read_block(state, source, limit_bytes)
+    if block.state is None or not isinstance(block.state.machine, BlockStart):
+        return block
+    rest = resume_inflate(block.state, source[block.consumed_bytes :], limit_bytes - len(block.target))
+    consumed_bytes = block.consumed_bytes + rest.consumed_bytes
+    return replace(rest, target=block.target + rest.target, consumed_bytes=consumed_bytes)
+
+
+def _read_block(state: InflateState, source: bytes | memoryview, limit_bytes: int) -> Inflated:
+    """To the end of a block at most.
+
+    A byte that the next block begins in is given back: it is to be sent again, as on the hardware (SUBC). So is the
+    last byte taken when the output is full, because the block's end may be in it.
+    """
+    if isinstance(state.machine, BlockStart):
+        reader = BlockReader(state.machine)
+    elif isinstance(state.machine, BlockReader):
+        reader = state.machine.copy()
+    else:
+        raise ValueError("expected a state of a decompression by blocks")
+    pumped = _pump(reader, source[state.skip_bytes :], limit_bytes)
+    place, position = pumped.machine, state.skip_bytes + pumped.taken_bytes
+    assert isinstance(place, BlockReader)
+    if place.next_block is None:
+        consumed_bytes = min(position - (pumped.full and position > 0), len(source))
+        return Inflated(
+            pumped.target, consumed_bytes, False, pumped.full, InflateState(place, position - consumed_bytes)
+        )
+    if place.is_last:
+        return Inflated(pumped.target, min(position, len(source)), True, False, None)
+    position -= place.next_block.bit > 0
+    consumed_bytes = min(position, len(source))
+    return Inflated(
+        pumped.target, consumed_bytes, False, False, InflateState(place.next_block, position - consumed_bytes)
     )
 
 
@@ -105,12 +161,33 @@ def _inflate_whole(source: bytes | memoryview, history: bytes | memoryview, limi
     return Inflated(target, len(source) - len(machine.unused_data), True, False, None)
 
 
-def _advance(machine: _Machine, source: bytes | memoryview, limit_bytes: int) -> Inflated:
+def _advance(machine: Machine, source: bytes | memoryview, limit_bytes: int) -> Inflated:
     """Feed `source` to `machine` until it ends, the source is used up or the output is full.
 
     A full output with all source inside the machine gives the last byte back: it is to be sent again and skipped,
     so that a request that has more output to come always has source left, as on the hardware (SUBC).
     """
+    pumped = _pump(machine, source, limit_bytes)
+    position = pumped.taken_bytes
+    if pumped.machine.eof:
+        return Inflated(pumped.target, position, True, False, None)
+    if pumped.full and position == len(source) and source:
+        return Inflated(pumped.target, position - 1, False, True, InflateState(pumped.machine, 1))
+    return Inflated(pumped.target, position, False, pumped.full, InflateState(pumped.machine))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pumped:
+    """What came of a source, and the machine to go on with."""
+
+    target: bytes
+    taken_bytes: int
+    machine: Machine
+    full: bool
+
+
+def _pump(machine: Machine, source: bytes | memoryview, limit_bytes: int) -> _Pumped:
+    """Slice by slice, until the machine ends, the source is used up or the output is full."""
     pieces: list[bytes] = []
     room_bytes, position, full = limit_bytes, 0, False
     try:
@@ -124,15 +201,10 @@ def _advance(machine: _Machine, source: bytes | memoryview, limit_bytes: int) ->
                 break
     except zlib.error as error:
         raise BadData(_code_of(str(error)), str(error)) from None
-    target = b"".join(pieces)
-    if machine.eof:
-        return Inflated(target, position, True, False, None)
-    if full and position == len(source) and source:
-        return Inflated(target, position - 1, False, True, InflateState(machine, 1))
-    return Inflated(target, position, False, full, InflateState(machine))
+    return _Pumped(b"".join(pieces), position, machine, full)
 
 
-def _feed(machine: _Machine, piece: bytes | memoryview, room_bytes: int) -> tuple[bytes, int, _Machine, bool]:
+def _feed(machine: Machine, piece: bytes | memoryview, room_bytes: int) -> tuple[bytes, int, Machine, bool]:
     """One slice: the output, the bytes of the slice left over, the machine to go on with, whether output is full.
 
     Output that ends exactly at the room may still be followed by nothing but the stream's end. A copy tries that:

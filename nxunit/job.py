@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocol.codes import CompletionCode, CompletionExtension, Operand
+from protocol.codes import CompletionCode, CompletionExtension, FunctionCode, Operand
 from protocol.paste_messages import Crb, CsbBody
 
 FORCE_LOW_LIMIT = 0x01
 """The bit of a function code that asks for the low byte-count limit."""
+SINGLE_BLOCK = frozenset((FunctionCode.DECOMPRESS_SINGLE_BLOCK, FunctionCode.DECOMPRESS_RESUME_SINGLE_BLOCK))
+"""The functions that suspend after one block."""
 
 
 class Suspended(Protocol):
@@ -43,6 +45,11 @@ class Job:
     @property
     def source(self) -> memoryview:
         return memoryview(self.frame)[self.crb.history_bytes :]
+
+    @property
+    def by_block(self) -> bool:
+        """Whether the request is over after one deflate block."""
+        return self.crb.function & ~FORCE_LOW_LIMIT in SINGLE_BLOCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,11 @@ def inflate_reach(job: Job, frame_bytes: int, room_bytes: int) -> Reach:
     source = memoryview(job.frame)[len(job.history) : frame_bytes]
     try:
         if isinstance(job.state, InflateState):
-            inflated = resume_inflate(job.state, source, room_bytes)
+            inflated = resume_inflate(job.state, source, room_bytes, by_block=job.by_block)
         else:
-            inflated = inflate(source, job.history, room_bytes)
+            inflated = inflate(source, job.history, room_bytes, by_block=job.by_block)
     except BadData:
         return Reach.STOP
     if inflated.full:
         return Reach.ROOM
-    return Reach.STOP if inflated.ended else Reach.SOURCE
+    return Reach.STOP if inflated.ended or (job.by_block and inflated.block_ended) else Reach.SOURCE

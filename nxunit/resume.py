@@ -11,7 +11,7 @@ from nxunit.job import Suspended
 from protocol.clock import SECOND_US
 
 RESUME_LIMIT = 64
-"""Suspended decompressions per unit; one takes about 64 KiB."""
+"""Suspended decompressions per unit; one takes about 64 KiB, of a decompression by blocks twice that."""
 RESUME_LIFE_US = 60 * SECOND_US
 TOKEN_BYTES = 16
 

@@ -13,7 +13,7 @@ from protocol.dialer import Dialer
 from protocol.session import Called
 
 IN_FLIGHT_SHOWN = 0xFFFF
-"""The most requests that ContextDraining can tell of."""
+"""The most requests of a window that a message can tell of."""
 
 
 class Windows:
@@ -30,12 +30,14 @@ class Windows:
     # Contexts.
 
     def program(self, event: Called, wanted: fabric.ProgramContext) -> None:
-        """Create or replace a context."""
+        """Create or replace a context, unless it has requests and would be changed; how many, is told."""
         accepted = self.contexts.program(wanted)
+        context = self.contexts.find(wanted.window_id)
+        in_flight = min(context.jobs, IN_FLIGHT_SHOWN) if context is not None else 0
         if not accepted:
-            facts = {"contexts": len(self.contexts), "limit": self.contexts.limit}
+            facts = {"in_flight": in_flight, "contexts": len(self.contexts), "limit": self.contexts.limit}
             self.effects.note("warning", "context_not_programmed", window=wanted.window_id, **facts)
-        answer = fabric.ContextProgrammed(window_id=wanted.window_id, accepted=accepted)
+        answer = fabric.ContextProgrammed(window_id=wanted.window_id, accepted=accepted, in_flight=in_flight)
         self.dialer.answer(event.session, event.number, answer)
 
     def close(self, event: Called, wanted: fabric.CloseContext) -> None:

@@ -235,6 +235,7 @@ class FallbackReason(ExplainedName):
 
     MODE = "mode", "the caller asked for software"
     SMALL = "small", "below the size at which the accelerator pays"
+    DELAY = "delay", "the accelerator took too long lately, on average; libnxz's rule"
     OPEN_REFUSED = "open_refused", "no window: the kernel refused to open one"
     WINDOW_SUSPENDED = "window_suspended", "the window lost its credit; its pastes fail until it comes back"
     PASTE_BUSY = "paste_busy", "pastes were refused until the deadline: no window credit or no FIFO slot"
@@ -280,7 +281,7 @@ class ExitCode(ExplainedCode):
 
 
 CODE_TABLES: tuple[type[Enum], ...] = (
-    HcallCode, Hcall, CreditType, VasQuery, NxQuery, WindowStatus, KernelReason, FaultOutcome, FunctionCode,
+    HcallCode, Hcall, VasiState, CreditType, VasQuery, NxQuery, WindowStatus, KernelReason, FaultOutcome, FunctionCode,
     CompletionCode, FallbackReason, Operand, Signal, Instruction, ExitCode,
 )  # fmt: skip
 """What the documentation prints, in order."""

@@ -152,6 +152,7 @@ class SystemStatus(Reply):
     system: Name
     pid: U32
     recovering: Flag
+    accelerators: Flag = True
     cores_total: U32
     hundredths_free: U32
     qos_total: U32

@@ -50,7 +50,10 @@ class FaultMoved(Message):
 
 
 class ConfigurationMoved(Message):
-    """A configuration step: `queued`, `applied`, `held`, `notified`, `acknowledged`, `refused`, `expired` or `died`."""
+    """A configuration step: `queued`, `applied`, `held`, `notified`, `acknowledged`, `refused`, `expired` or `died`.
+
+    Of a migration also `moved` or `aborted`.
+    """
 
     type: Literal["configuration_moved"] = "configuration_moved"
     at_us: U64

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from hmc.connection import CHANGE_WAIT_S
 from protocol.console_messages import ConfigurationApplied
+from vasbus.exec.program import OnConsole, command_line, execute
+from vasbus.exec.programs import ON_CONSOLE
 from vasbus.output import out, print_json
 from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
 
-app = typer.Typer(help="Management console: processors and QoS credits of partitions.", no_args_is_help=True)
+app = typer.Typer(help="Management console: processors, QoS credits and migration of partitions.", no_args_is_help=True)
 
 Lpar = Annotated[str, typer.Argument(metavar="LPAR", help="A partition.")]
 Wait = Annotated[float, typer.Option("-w", "--wait", min=0.0, help="Seconds to wait for the partition.")]
@@ -60,6 +63,20 @@ def qos(
 
 
 @app.command()
+def migrate(
+    name: Lpar,
+    hold: Annotated[float, typer.Option("--hold", min=0.0, help="Seconds to keep the windows closed.")] = 0.0,
+    wait: Wait = CHANGE_WAIT_S,
+    folder: Dir = DEFAULT_DIR,
+    hmc: Hmc = "",
+    as_json: AsJson = False,
+) -> None:
+    """Migrate a partition: it closes every window, is moved, and reopens them; returns when it has."""
+    with console(folder, hmc) as connection:
+        _report(connection.migrate(name, hold, wait), "migrated, default", as_json=as_json)
+
+
+@app.command()
 def hold(
     name: Lpar,
     off: Annotated[bool, typer.Option("--off", help="Let the changes through again.")] = False,
@@ -74,6 +91,18 @@ def hold(
         print_json({"lpar": name, "held": held})
     else:
         out.print(f"{name}: changes are {'held back' if held else 'let through'}")
+
+
+@app.command(name="exec", context_settings={"allow_interspersed_args": False})
+def execute_(
+    words: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="A command and its options.")],
+    folder: Dir = DEFAULT_DIR,
+    hmc: Hmc = "",
+) -> None:
+    """Run a command as on the console: chhwres, lshwres. Ends with the command's exit code."""
+    with console(folder, hmc) as connection:
+        code = execute(ON_CONSOLE, OnConsole(connection, sys.stdout, sys.stderr), command_line(words))
+    raise typer.Exit(code)
 
 
 def _report(applied: ConfigurationApplied, kind: str, *, as_json: bool) -> None:

@@ -9,15 +9,19 @@ from typing import Annotated
 import typer
 
 from deploy.cluster import ClusterError
+from hmc.connection import Console
 from lpar.client import Lpar
 from protocol.message import LOCAL_NETWORK
+from vasbus.exec.program import OnPartition, command_line, execute
+from vasbus.exec.programs import ON_PARTITION
 from vasbus.output import out, print_json
 from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
 
-app = typer.Typer(help="Files of a partition: sysfs, procfs.", no_args_is_help=True)
+app = typer.Typer(help="On a partition: its files (sysfs, procfs) and commands.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="LPAR", help="A partition.")]
 FilePath = Annotated[str, typer.Argument(metavar="PATH", help="A path inside the partition.")]
+Words = Annotated[list[str], typer.Argument(metavar="COMMAND...", help="A command and its options.")]
 
 
 @app.command()
@@ -49,10 +53,24 @@ def write(
         out.print(f"{name}: wrote {len(text)} characters to {path}", highlight=False)
 
 
+@app.command(name="exec", context_settings={"allow_interspersed_args": False})
+def execute_(name: Name, words: Words, folder: Dir = DEFAULT_DIR, hmc: Hmc = "") -> None:
+    """Run a command as on the partition: drmgr, nxstat, cat, ls. Ends with the command's exit code."""
+    with console(folder, hmc) as connection, _started(connection, name) as partition:
+        place = OnPartition(name, partition, connection, sys.stdout, sys.stderr)
+        code = execute(ON_PARTITION, place, command_line(words))
+    raise typer.Exit(code)
+
+
 def _partition(folder: Path, hmc: str, name: str) -> Lpar:
     """A process on the named partition. Raises ClusterError where it is unknown or not running."""
     with console(folder, hmc) as connection:
-        lpars = {lpar.name: lpar for lpar in connection.system().lpars}
+        return _started(connection, name)
+
+
+def _started(connection: Console, name: str) -> Lpar:
+    """A process on the partition that the console knows by this name. Raises ClusterError."""
+    lpars = {lpar.name: lpar for lpar in connection.system().lpars}
     if name not in lpars:
         raise ClusterError(f"the system has no partition {name!r}; it has {', '.join(lpars)}")
     endpoint = lpars[name].endpoints.get(LOCAL_NETWORK)

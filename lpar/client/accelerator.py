@@ -1,29 +1,25 @@
-"""One shared window on the accelerator and what is done when it cannot be used. Procedures only.
+"""One window on the accelerator and what is done when it cannot be used. Procedures only.
 
-`on_suspend = software`: a window that lost its credit is kept and tried again with every request, at the price of
-one fault. `on_suspend = reopen` does as libnxz's gzip_vas.c: after 31 ms of refusals it reads the credit counters,
-takes an overdrawn or shrunken total for a suspension, closes its window and opens another one.
+A window that lost its credit is kept and tried again with every request, at the price of one fault. libnxz's way is
+in reopening.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import cycle
 
 from lpar.client.errors import BusError, KernelFailure, MessageRefused, PasteRefused, PeerError, RequestLost
 from lpar.client.request import Csb, Request
+from lpar.client.selection import Selection
 from lpar.client.statistics import Ledger
-from lpar.client.steps import Acquire, Connect, Mutex, Procedure, now, pause
+from lpar.client.steps import Acquire, Mutex, Procedure, now
 from lpar.client.system_calls import read_file
 from lpar.client.window import WindowState, close_window, map_window, open_window, paste_and_wait
 from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.codes import FallbackReason, FaultOutcome, KernelReason
 from protocol.message import PasteAddress
 
-SUSPECT_US = 31_250
-"""libnxz's SUSPENDED_TIME_THRESHOLD: refusals for this long may mean a suspended window."""
-REOPEN_WAITS_US = (31_250, 62_500, 125_000)
 OPEN_REST_US = 100 * MILLISECOND_US
 """After a refused open, this long without another try."""
 UNIT_REST_FIRST_US = 1 * SECOND_US
@@ -32,7 +28,6 @@ UNIT_REST_MOST_US = 30 * SECOND_US
 LIMIT_PATH = "/sys/devices/vio/ibm,compression-v1/nx_gzip_caps/req_max_processed_len"
 LIMIT_DEFAULT_BYTES = 1 << 20
 LIMIT_LEAST_BYTES, LIMIT_MOST_BYTES = 65_536, 2 << 20
-CREDITS_PATH = "/sys/devices/virtual/misc/vas/vas0/gzip/{kind}_capabilities/{file}"
 
 
 class OnSuspend(StrEnum):
@@ -40,6 +35,15 @@ class OnSuspend(StrEnum):
 
     SOFTWARE = "software"
     REOPEN = "reopen"
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one request may take unless the caller says so; libnxz waits 60 s for a CSB."""
+        return 60.0 if self is OnSuspend.REOPEN else 10.0
+
+    def patience_s(self, reopen_s: float) -> float:
+        """How long its pastes may be refused; libnxz has one limit for that and for opening again."""
+        return reopen_s if self is OnSuspend.REOPEN else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Unavailable(Exception):
 
 
 class Accelerator:
-    """The window of one NxGzip. Requests take turns."""
+    """The window of one NxGzip, kept whatever happens to it. Requests take turns."""
 
     def __init__(self, settings: AcceleratorSettings, ledger: Ledger) -> None:
         self.settings = settings
@@ -74,7 +78,6 @@ class Accelerator:
         self.window: WindowState | None = None
         self._mutex = Mutex()
         self._limit_bytes: int | None = None
-        self._total_at_open = 0
         self._rest_until_us = 0
         self._rest_reason = FallbackReason.TIMEOUT
         self._unit_rest_us = UNIT_REST_FIRST_US
@@ -91,12 +94,16 @@ class Accelerator:
         self._limit_bytes = max(LIMIT_LEAST_BYTES, min(limit_bytes, LIMIT_MOST_BYTES))
         return self._limit_bytes
 
+    def choose(
+        self, selection: Selection, length: int, thread_id: int, *, compresses: bool
+    ) -> Procedure[FallbackReason | None]:
+        """Why a whole call with so much input stays in software; None: each of its requests is tried."""
+        yield from ()
+        return selection.software_reason(length)
+
     def run(self, request: Request, thread_id: int) -> Procedure[Csb]:
         """One request; what its CSB says is the caller's affair. Raises Unavailable."""
-        wait_us = self.settings.timeout_us
-        if self.settings.on_suspend is OnSuspend.REOPEN:
-            wait_us += self.settings.reopen_us
-        deadline_us = (yield from now()) + wait_us
+        deadline_us = (yield from now()) + self.settings.timeout_us
         try:
             yield Acquire(self._mutex, deadline_us)
         except TimeoutError as error:
@@ -136,19 +143,18 @@ class Accelerator:
             self._mutex.release()
 
     def _run(self, request: Request, thread_id: int) -> Procedure[Csb]:
+        yield from self._check_rest()
+        try:
+            csb = yield from self._attempt(request, thread_id)
+        except (OSError, BusError, PasteRefused, RequestLost, MessageRefused, PeerError) as failure:
+            raise Unavailable((yield from self._failed(failure))) from failure
+        self._worked()
+        return csb
+
+    def _check_rest(self) -> Procedure[None]:
+        """Raises Unavailable for a while after a refused open, or after a unit did not answer."""
         if (yield from now()) < self._rest_until_us:
             raise Unavailable(self._rest_reason)
-        while True:
-            try:
-                csb = yield from self._attempt(request, thread_id)
-            except (OSError, BusError, PasteRefused, RequestLost, MessageRefused, PeerError) as failure:
-                reason = yield from self._failed(failure)
-                if not self._reopens_for(reason):
-                    raise Unavailable(reason) from failure
-            else:
-                self._worked()
-                return csb
-            yield from self._reopen(thread_id)
 
     def _attempt(self, request: Request, thread_id: int) -> Procedure[Csb]:
         window = self.window
@@ -162,25 +168,12 @@ class Accelerator:
                 raise PasteRefused(FaultOutcome.PASTE_FAILED) from failure
             raise
         deadline_us = (yield from now()) + settings.timeout_us
-        if settings.on_suspend is OnSuspend.SOFTWARE:
-            patience_us = settings.patience_us
-            return (yield from paste_and_wait(mapping, request, patience_us, deadline_us, endure_closed=False))
-        give_up_us = (yield from now()) + settings.patience_us
-        while True:
-            try:
-                return (yield from paste_and_wait(mapping, request, SUSPECT_US, deadline_us))
-            except PasteRefused as refusal:
-                if (yield from self._looks_suspended()):
-                    raise PasteRefused(FaultOutcome.PASTE_FAILED) from refusal
-                if (yield from now()) >= give_up_us:
-                    raise PasteRefused from refusal
+        return (yield from paste_and_wait(mapping, request, settings.patience_us, deadline_us, endure_closed=False))
 
     def _open(self, thread_id: int) -> Procedure[WindowState]:
         settings = self.settings
         began_us = yield from now()
         try:
-            if settings.on_suspend is OnSuspend.REOPEN:
-                self._total_at_open = yield from self._credits("nr_total_credits")
             window = yield from open_window(
                 qos=settings.qos,
                 vas_id=settings.vas_id,
@@ -215,10 +208,13 @@ class Accelerator:
         if isinstance(failure, MessageRefused | PeerError):
             return FallbackReason.DATA
         self.ledger.timeouts += 1
+        yield from self._rest_after_silence()
+        return FallbackReason.TIMEOUT
+
+    def _rest_after_silence(self) -> Procedure[None]:
         self._rest_until_us = (yield from now()) + self._unit_rest_us
         self._rest_reason = FallbackReason.TIMEOUT
         self._unit_rest_us = min(2 * self._unit_rest_us, UNIT_REST_MOST_US)
-        return FallbackReason.TIMEOUT
 
     def _suspended(self) -> FallbackReason:
         if not self.ledger.suspended:
@@ -232,31 +228,6 @@ class Accelerator:
             self.ledger.suspended = False
             self.ledger.resumptions += 1
 
-    def _reopens_for(self, reason: FallbackReason) -> bool:
-        lost = reason in (FallbackReason.WINDOW_SUSPENDED, FallbackReason.SESSION_DEAD)
-        return lost and self.settings.on_suspend is OnSuspend.REOPEN
-
-    def _reopen(self, thread_id: int) -> Procedure[None]:
-        """Close and open until a window is there. Raises Unavailable when `reopen_us` has passed."""
-        settings = self.settings
-        deadline_us = (yield from now()) + settings.reopen_us
-        yield from self._drop_window()
-        for wait_us in cycle(REOPEN_WAITS_US):
-            yield from pause(wait_us)
-            try:
-                yield Connect(True, deadline_us)
-                self.window = yield from self._open(thread_id)
-                yield from map_window(self.window, settings.timeout_us)
-            except (OSError, MessageRefused, PeerError, Unavailable) as failure:
-                yield from self._drop_window()
-                if (yield from now()) >= deadline_us:
-                    raise Unavailable(FallbackReason.WINDOW_SUSPENDED) from failure
-            else:
-                self._rest_until_us = 0
-                self.ledger.reopenings += 1
-                self.ledger.suspended = False
-                return
-
     def _drop_window(self) -> Procedure[None]:
         """Close the window, whatever the kernel says to it."""
         window, self.window = self.window, None
@@ -267,17 +238,3 @@ class Accelerator:
         except (OSError, MessageRefused, PeerError):
             # The descriptor is given up either way; the kernel closes it with the process at the latest.
             return
-
-    def _looks_suspended(self) -> Procedure[bool]:
-        """libnxz's test: the credits are overdrawn, or fewer than when the window was opened."""
-        used = yield from self._credits("nr_used_credits")
-        total = yield from self._credits("nr_total_credits")
-        return used > total - 1 or total < self._total_at_open
-
-    def _credits(self, file: str) -> Procedure[int]:
-        kind = "qos" if self.settings.qos else "default"
-        text = yield from read_file(CREDITS_PATH.format(kind=kind, file=file), self.settings.timeout_us)
-        try:
-            return int(text)
-        except ValueError:
-            raise PeerError(f"{file} holds {text[:40]!r}, not a number") from None

@@ -70,7 +70,7 @@ class Compressor:
 
     def gzip(self, data: memoryview, thread_id: int) -> Procedure[bytes]:
         """gzip members one after the other. Raises NxError where the mode is strict; so do the others."""
-        software, limit_bytes = yield from self._plan(data)
+        software, limit_bytes = yield from self._plan(data, thread_id)
         members: list[bytes] = []
         for start in range(0, max(1, len(data)), limit_bytes):
             part = data[start : start + limit_bytes]
@@ -80,19 +80,19 @@ class Compressor:
 
     def zlib(self, data: memoryview, thread_id: int) -> Procedure[bytes]:
         """One zlib stream."""
-        software, limit_bytes = yield from self._plan(data)
+        software, limit_bytes = yield from self._plan(data, thread_id)
         stream = yield from self._stream(data, limit_bytes, software, thread_id)
         return self._finished([ZLIB_HEADER, stream.deflated, ZLIB_TRAILER.pack(stream.checksums.adler32)])
 
     def raw(self, data: memoryview, thread_id: int) -> Procedure[bytes]:
         """One deflate stream without anything around it."""
-        software, limit_bytes = yield from self._plan(data)
+        software, limit_bytes = yield from self._plan(data, thread_id)
         stream = yield from self._stream(data, limit_bytes, software, thread_id)
         return self._finished([stream.deflated])
 
     def mixed(self, data: memoryview, thread_id: int) -> Procedure[bytes]:
         """Tagged members: deflate from NX units, LZO from software."""
-        software, limit_bytes = yield from self._plan(data)
+        software, limit_bytes = yield from self._plan(data, thread_id)
         members: list[bytes] = []
         position = 0
         while position < len(data) or not members:
@@ -103,10 +103,11 @@ class Compressor:
             position += raw_bytes
         return self._finished(members)
 
-    def _plan(self, data: memoryview) -> Procedure[tuple[FallbackReason | None, int]]:
+    def _plan(self, data: memoryview, thread_id: int) -> Procedure[tuple[FallbackReason | None, int]]:
         """Why this call goes to software altogether, if it does, and the size of a part."""
         limit_bytes = yield from self.submitter.request_limit()
-        return self.selection.software_reason(len(data)), limit_bytes
+        software = yield from self.submitter.choose(self.selection, len(data), thread_id, compresses=True)
+        return software, limit_bytes
 
     def _finished(self, parts: list[bytes]) -> bytes:
         output = b"".join(parts)

@@ -12,6 +12,7 @@ from lpar.client.errors import LparClosed
 from lpar.client.kernel_session import INCARNATION_BYTES, KernelSession
 from lpar.client.links import DEVICE_KEY
 from lpar.client.pastes import PasteTraffic, PendingPaste
+from lpar.client.shared_windows import SharedWindows
 from lpar.client.steps import (
     Acquire,
     Await,
@@ -35,13 +36,17 @@ from protocol.wire import Envelope
 
 
 class ClientCore:
-    """The pure part of a client process. `entropy(n)` gives n unguessable bytes."""
+    """The pure part of a client process. `entropy(n)` gives n unguessable bytes.
+
+    `windows` are what libnxz has in static variables: one per process.
+    """
 
     def __init__(self, endpoint: str, name: str, network: str, pid: int, entropy: Callable[[int], bytes]) -> None:
         self.endpoint = endpoint
         self.effects = Effects()
         self.timers = Timers()
         self.closed = False
+        self.windows = SharedWindows()
         identity = Identity("client", name, entropy(INCARNATION_BYTES), network, pid, {})
         self.pastes = PasteTraffic(network, self.effects, self.timers, self._paste_changed)
         self.scheduler = Scheduler(self.timers, self._begin)

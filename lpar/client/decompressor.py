@@ -55,7 +55,7 @@ class Decompressor:
         """gzip members, anybody's; zero bytes may follow the last one."""
         if not data:
             raise TruncatedData("no bytes are no gzip member")
-        software = self.selection.software_reason(len(data))
+        software = yield from self.inflater.choose(len(data), thread_id)
         pieces: list[bytes] = []
         position, room_bytes = 0, max_bytes
         while position < len(data):
@@ -79,7 +79,7 @@ class Decompressor:
 
     def zlib(self, data: memoryview, max_bytes: int, thread_id: int) -> Procedure[bytes]:
         """One zlib stream and nothing after it."""
-        software = self.selection.software_reason(len(data))
+        software = yield from self.inflater.choose(len(data), thread_id)
         payload = check_zlib_header(data)
         span = Span(data, payload, len(data))
         stream = yield from self.inflater.inflate(span, max_bytes, software, thread_id)
@@ -93,7 +93,7 @@ class Decompressor:
 
     def raw(self, data: memoryview, max_bytes: int, thread_id: int) -> Procedure[bytes]:
         """One raw deflate stream and nothing after it. It has no checksum: damage may go unnoticed."""
-        software = self.selection.software_reason(len(data))
+        software = yield from self.inflater.choose(len(data), thread_id)
         stream = yield from self.inflater.inflate(Span(data, 0, len(data)), max_bytes, software, thread_id)
         if stream.end != len(data):
             raise CorruptData("something follows the deflate stream")
@@ -101,7 +101,7 @@ class Decompressor:
 
     def mixed(self, data: memoryview, max_bytes: int, thread_id: int) -> Procedure[bytes]:
         """Tagged members: deflate for the NX units, LZO for software."""
-        software = self.selection.software_reason(len(data))
+        software = yield from self.inflater.choose(len(data), thread_id)
         pieces: list[bytes] = []
         position, room_bytes, complete = 0, max_bytes, False
         while position < len(data):

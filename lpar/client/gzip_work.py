@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lpar.client.accelerator import Accelerator, AcceleratorSettings
+from lpar.client.accelerator import Accelerator, AcceleratorSettings, OnSuspend
 from lpar.client.codec import SoftwareCodec
 from lpar.client.compressor import Compressor
 from lpar.client.decompressor import Decompressor
 from lpar.client.page_faults import Paging, Submitter
+from lpar.client.reopening import ReopeningAccelerator
 from lpar.client.selection import Mode, selections
+from lpar.client.shared_windows import SharedWindows
 from lpar.client.statistics import Ledger
 from lpar.client.steps import Procedure
 
@@ -22,7 +24,10 @@ SMALL_BYTES = 1024
 
 
 class GzipWork:
-    """What `compress` and `decompress` do, as procedures. `fallback` "lzo" writes tagged members in place of gzip."""
+    """What `compress` and `decompress` do, as procedures. `fallback` "lzo" writes tagged members in place of gzip.
+
+    `windows` are those of its process that are shared where `settings.on_suspend` is REOPEN.
+    """
 
     def __init__(
         self,
@@ -32,11 +37,14 @@ class GzipWork:
         settings: AcceleratorSettings,
         small_bytes: int,
         paging: Paging | None,
+        windows: SharedWindows,
     ) -> None:
         compressing, decompressing = selections(mode, small_bytes)
         self.fallback = fallback
         self.ledger = Ledger()
         self.accelerator = Accelerator(settings, self.ledger)
+        if settings.on_suspend is OnSuspend.REOPEN:
+            self.accelerator = ReopeningAccelerator(settings, self.ledger, windows)
         submitter = Submitter(self.accelerator, paging, settings.fault_timeout_us)
         self.compressor = Compressor(submitter, codec, self.ledger, compressing)
         self.decompressor = Decompressor(submitter, codec, self.ledger, decompressing)

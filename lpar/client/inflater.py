@@ -81,6 +81,10 @@ class Inflater:
         self.selection = selection
         self.pace = Pace()
 
+    def choose(self, length: int, thread_id: int) -> Procedure[FallbackReason | None]:
+        """Why a call with so much input goes to software altogether. Raises NxError where the mode is strict."""
+        return self.submitter.choose(self.selection, length, thread_id, compresses=False)
+
     def inflate(
         self, span: Span, room_bytes: int, software: FallbackReason | None, thread_id: int
     ) -> Procedure[Inflated]:

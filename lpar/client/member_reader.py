@@ -123,6 +123,8 @@ class MemberReader:
             made = Piece(b"", 0)
         else:
             try:
+                if not member.consumed_bytes:
+                    yield from self._choose(thread_id)
                 made = yield from self._on_nx(member, source, thread_id)
             except Unavailable as refusal:
                 return self._begin_again(member, refusal)
@@ -159,6 +161,12 @@ class MemberReader:
         """The file is over."""
         self.inflater.ledger.decompress.calls += 1
         self.inflater.ledger.decompress.bytes_out += self.raw_bytes
+
+    def _choose(self, thread_id: int) -> Procedure[None]:
+        """Before a member's first request: raises Unavailable where it had better stay in software."""
+        reason = yield from self.inflater.choose(NO_LIMIT_BYTES, thread_id)
+        if reason is not None:
+            raise Unavailable(reason)
 
     def _on_nx(self, member: Member, source: memoryview, thread_id: int) -> Procedure[Piece]:
         """One request, or as many as it takes until something comes out."""

@@ -21,14 +21,16 @@ from protocol.metrics import Family
 
 
 class NxGzip:
-    """Compresses and decompresses on one window of `lpar`, opened when it is first needed; threads may share it.
+    """Compresses and decompresses on a window of `lpar`, opened when it is first needed; threads may share it.
 
     `mode`: "auto" falls back to software, "nx" raises NxError instead, "mix" compresses as "nx" and decompresses in
     software, "software" never uses the accelerator. `on_suspend`: "software" keeps a window that lost its credit
-    and tries it again with each part; "reopen" is libnxz's way: close it, and wait up to `reopen_timeout` seconds for
-    another one. `fallback` is the codec that software compresses with; "lzo" writes tagged members that only this
-    class reads. `timeout` bounds one request and `patience` its refusals, in seconds; calls with at most
-    `small_bytes` of input stay in software in mode "auto"; `level` is zlib's. `qos` opens the window on a QoS credit.
+    and tries it again with each part; "reopen" is libnxz's way: one window for the whole process, one credit of the
+    partition left spare, and a window that lost its credit is closed, and another waited for, up to `reopen_timeout`
+    seconds. `fallback` is the codec that software compresses with; "lzo" writes tagged members that only this class
+    reads. `timeout` bounds one request (10 s; with "reopen" 60) and `patience` its refusals (1 s; with "reopen"
+    `reopen_timeout`); calls with at most `small_bytes` of input stay in software in mode "auto"; `level` is zlib's.
+    `qos` opens the window on a QoS credit.
 
     `fault_timeout` is how many seconds one request may go on meeting absent pages. `paging` pretends them, for tests:
     it is given each request as it is pasted, with every page touched, and returns it with absent ones.
@@ -45,8 +47,8 @@ class NxGzip:
         *,
         qos: bool = False,
         vas_id: int = -1,
-        timeout: float = 10.0,
-        patience: float = 1.0,
+        timeout: float | None = None,
+        patience: float | None = None,
         reopen_timeout: float = 300.0,
         fault_timeout: float = 300.0,
         small_bytes: int = SMALL_BYTES,
@@ -61,11 +63,15 @@ class NxGzip:
         codec = Software(level)
         if fallback == "lzo":
             codec.load_lzo()
+        suspend = OnSuspend(on_suspend)
         settings = AcceleratorSettings(
-            OnSuspend(on_suspend), qos, vas_id, microseconds(timeout), microseconds(patience),
+            suspend, qos, vas_id,
+            microseconds(suspend.timeout_s if timeout is None else timeout),
+            microseconds(suspend.patience_s(reopen_timeout) if patience is None else patience),
             microseconds(reopen_timeout), microseconds(fault_timeout),
         )  # fmt: skip
-        self._work = GzipWork(codec, self.mode, fallback, settings, small_bytes, paging)
+        windows = lpar.driver.core.windows
+        self._work = GzipWork(codec, self.mode, fallback, settings, small_bytes, paging, windows)
 
     def compress(self, data: bytes | bytearray | memoryview, format: Format = "gzip") -> bytes:
         """All of `data`, compressed.
@@ -99,7 +105,10 @@ class NxGzip:
         return metrics_of(self.statistics())
 
     def open(self) -> None:
-        """Open the window now instead of at its first use. Raises KernelFailure."""
+        """Open the window now instead of at its first use.
+
+        Raises KernelFailure; with on_suspend="reopen" also BlockingIOError (EAGAIN) where no credit would stay spare.
+        """
         self.lpar.driver.run(self._work.accelerator.open(thread_id()))
 
     @property
@@ -108,7 +117,10 @@ class NxGzip:
         return self.lpar.driver.inspect(lambda: self._work.accelerator.address)
 
     def close(self) -> None:
-        """Give the window back; a later call would open another one."""
+        """Give the window back; a later call would open another one.
+
+        With on_suspend="reopen" the process keeps it for reuse while credits are plenty, as libnxz does.
+        """
         self.lpar.driver.run(self._work.accelerator.close())
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lpar.client.accelerator import Accelerator, Unavailable
 from lpar.client.request import Csb, Request
+from lpar.client.selection import Selection
 from lpar.client.steps import Procedure, now
 from protocol.codes import FallbackReason, FunctionCode
 
@@ -84,6 +85,12 @@ class Submitter:
     def request_limit(self) -> Procedure[int]:
         """The largest source of one request, in bytes."""
         return self.accelerator.request_limit()
+
+    def choose(
+        self, selection: Selection, length: int, thread_id: int, *, compresses: bool
+    ) -> Procedure[FallbackReason | None]:
+        """Why a call with so much input goes to software altogether. Raises NxError where the mode is strict."""
+        return self.accelerator.choose(selection, length, thread_id, compresses=compresses)
 
     def submission(self, thread_id: int) -> Submission:
         """One caller's next request."""

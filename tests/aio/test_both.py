@@ -218,3 +218,19 @@ async def test_every_message_is_shown_to_the_hook(servers: Servers, side: Side) 
         await done(window.run(REQUEST))
     kinds = {(direction, key) for direction, key, _type in seen}
     assert kinds == {(direction, key) for direction in ("sent", "received") for key in ("device", "paste")}
+
+
+async def test_libnxzs_way_shares_a_window_and_keeps_one_credit_spare(
+    servers: Servers, side: Side, process: Any
+) -> None:
+    first, second = (side.nx_gzip(process, "nx", "reopen") for _ in range(2))
+    for nx in (first, second):
+        assert gzip.decompress(await done(nx.compress(TEXT))) == TEXT
+    assert len(servers.kernel.windows) == 1
+    await done(first.close())
+    await done(second.close())
+    assert len(servers.kernel.windows) == 1, "kept for reuse"
+    servers.kernel.total = 2
+    with pytest.raises(BlockingIOError) as refused:
+        await done(side.nx_gzip(process, on_suspend="reopen").open())
+    assert refused.value.errno == errno.EAGAIN

@@ -41,6 +41,7 @@ SHELLS = {
 """Modules that touch the world, each with its reason. Whatever is not listed is a core and has to be pure."""
 
 CODECS = {
+    "nxunit/blocks.py": "single blocks on zlib",
     "nxunit/deflate.py": "compression on ISA-L",
     "nxunit/engine.py": "the gzip engine",
     "nxunit/inflate.py": "decompression on ISA-L",
@@ -50,6 +51,7 @@ CODECS = {
 """Modules that compute with a compression library; they are ports of a core, and do no I/O either."""
 
 FACADES = {
+    "lpar/client/libnxz.py": "libnxz's calls over a process on a partition",
     "lpar/client/nx_gzip.py": "the convenience over a process on a partition",
     "lpar/client/aio/handles.py": "handles to be awaited, over the driver on an event loop",
     "lpar/client/aio/nx_gzip.py": "the same convenience, to be awaited",

@@ -15,6 +15,7 @@ from protocol.codes import CompletionCode, FallbackReason, FunctionCode
 from protocol.paste_messages import Paste
 from tests.client.kernel import LIMIT
 from tests.client.world import World
+from tests.fidelity.rows import fidelity
 
 PART = 65_536
 """The request limit in these tests: the smallest that the client takes."""
@@ -74,6 +75,11 @@ def test_zlib_and_raw_are_one_stream_with_history_between_the_parts(world: World
     assert zlib.decompress(nx.compress(TEXT, "raw"), -15) == TEXT
 
 
+@fidelity(
+    "7 libnxz",
+    "A job brings at most req_max_processed_len bytes, as sysfs has it; where that cannot be read, 1 MiB.",
+    source="LNX:lib/nx_zlib.c",
+)
 def test_no_request_exceeds_the_limit(world: World, nx: NxGzip) -> None:
     sizes: list[int] = []
     world.before_delivery = lambda _key, envelope: sizes.extend(len(frame) for frame in envelope.frames)
@@ -81,6 +87,12 @@ def test_no_request_exceeds_the_limit(world: World, nx: NxGzip) -> None:
     assert max(sizes) == PART
 
 
+@fidelity(
+    "7 libnxz",
+    "CC 3 with the partial bit is a normal suspension: what was processed and made is accounted for, and the stream "
+    "goes on from there.",
+    source="LNX:lib/nx_deflate.c",
+)
 @pytest.mark.parametrize("name", ["gzip", "zlib", "raw"])
 def test_a_unit_that_suspends_at_its_low_limit_is_given_the_rest(world: World, nx: NxGzip, name: str) -> None:
     for unit in world.units.values():
@@ -104,6 +116,12 @@ def test_almost_nothing_compresses_in_every_mode(lpar: Lpar, mode: str, data: by
     assert nx.statistics().compress.is_balanced
 
 
+@fidelity(
+    "7 libnxz",
+    "CC 64, and CC 0 with more output than input, is done again as stored blocks, whose data a Wrap job copies.",
+    source="LNX:lib/nx_deflate.c",
+    differs="The library makes the stored blocks itself: the data is in its hands and the checksums are in the CSB.",
+)
 def test_output_that_would_grow_is_stored_instead(world: World, nx: NxGzip) -> None:
     for unit in world.units.values():
         unit.grows = True
@@ -115,6 +133,13 @@ def test_output_that_would_grow_is_stored_instead(world: World, nx: NxGzip) -> N
     assert nx.statistics().stored_parts == nx.statistics().requests - requests_with_more_room(world)
 
 
+@fidelity(
+    "7 libnxz",
+    "CC 13 halves the source (down to 64 KiB for deflate, 300 bytes for inflate) and starts again, however often.",
+    source="LNX:lib/nx_deflate.c",
+    differs="The target is the library's own here: it is doubled, up to the largest there is; only then inflate halves "
+    "its source, down to 300 bytes, and gives up there.",
+)
 def test_a_target_that_was_too_small_is_made_larger(world: World, nx: NxGzip) -> None:
     for unit in world.units.values():
         unit.codes = [CompletionCode.TARGET_SPACE, CompletionCode.TARGET_SPACE, CompletionCode.OK]
@@ -185,10 +210,18 @@ def test_a_closed_nx_gzip_has_given_its_window_back(world: World, lpar: Lpar) ->
     assert world.kernel.windows == []
 
 
+@fidelity(
+    "7 libnxz",
+    "A job brings at most req_max_processed_len bytes, as sysfs has it; where that cannot be read, 1 MiB.",
+    source="LNX:lib/nx_zlib.c",
+)
 @pytest.mark.parametrize("text", ["junk\n", "", "17\n", "99999999999\n", None])
 def test_a_limit_file_that_is_odd_or_missing_does_no_harm(world: World, lpar: Lpar, text: str | None) -> None:
     world.kernel.files.pop(LIMIT)
     if text is not None:
         world.kernel.files[LIMIT] = text
     data = TEXT * 5
+    world.sent.clear()
     assert gzip.decompress(NxGzip(lpar).compress(data)) == data
+    if text in ("junk\n", "", None):
+        assert max(len(envelope.frames[0]) for envelope in world.sent_of(Paste)) == 1 << 20

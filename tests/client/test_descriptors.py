@@ -11,6 +11,7 @@ from protocol import device_messages as device
 from protocol.codes import HcallCode, KernelReason
 from tests.client.kernel import failure
 from tests.client.world import World
+from tests.fidelity.rows import fidelity
 
 
 def test_a_window_is_opened_on_a_descriptor(world: World, lpar: Lpar) -> None:
@@ -26,6 +27,11 @@ def test_the_thread_that_opens_is_named_to_the_kernel(world: World, lpar: Lpar) 
     assert opened[0].thread_id > 0
 
 
+@fidelity(
+    "3 ioctl",
+    "A descriptor that already has a window is EEXIST, whatever else is wrong with the attributes.",
+    source="T:api",
+)
 def test_a_second_window_on_a_descriptor_is_eexist(lpar: Lpar) -> None:
     file = lpar.open_device()
     file.tx_win_open()
@@ -34,6 +40,16 @@ def test_a_second_window_on_a_descriptor_is_eexist(lpar: Lpar) -> None:
     assert isinstance(caught.value, WindowExists)
 
 
+@fidelity(
+    "1 errnos",
+    "Which code it was stands in one line of the kernel's log.",
+    source="K:vas.c",
+    differs=(
+        "The code comes back beside the errno, and each return of an hcall is counted; a refused open writes "
+        "no log line."
+    ),
+)
+@fidelity("3 ioctl", "A failing H_ALLOCATE or H_MODIFY is EIO.", source="K:vas.c")
 @pytest.mark.parametrize(
     ("reason", "hcall", "number"),
     [
@@ -54,12 +70,15 @@ def test_a_refused_open_carries_errno_reason_and_hcall(
     assert (caught.value.errno, caught.value.reason, caught.value.hcall) == (number, reason, hcall)
 
 
+@fidelity("3 ioctl", "A version other than 1 is EINVAL.", source="T:api")
 def test_a_wrong_version_is_einval(lpar: Lpar) -> None:
     with pytest.raises(KernelFailure) as caught:
         lpar.open_device().tx_win_open(version=2)
     assert (caught.value.errno, caught.value.reason) == (errno.EINVAL, KernelReason.VERSION)
 
 
+@fidelity("3 mmap", "A descriptor without a window is EINVAL.", source="A:api")
+@fidelity("3 mmap", "A window that is not active is EACCES.", source="A:api")
 def test_mmap_before_open_is_einval_and_of_a_closed_window_eacces(world: World, lpar: Lpar) -> None:
     file = lpar.open_device()
     with pytest.raises(KernelFailure) as caught:
@@ -73,6 +92,11 @@ def test_mmap_before_open_is_einval_and_of_a_closed_window_eacces(world: World, 
         file.mmap(length=8192)
 
 
+@fidelity(
+    "3 lifetime",
+    "Closing the descriptor after mmap leaves the window in use, and it can be pasted to.",
+    source="T:self gzip_vas.c",
+)
 def test_closing_a_descriptor_leaves_the_mapped_window_in_use(world: World, lpar: Lpar) -> None:
     file = lpar.open_device()
     file.tx_win_open()
@@ -94,6 +118,7 @@ def test_a_closed_descriptor_is_ebadf(lpar: Lpar) -> None:
     assert caught.value.errno == errno.EBADF
 
 
+@fidelity("3 paste", "Another instruction than a paste on the page of a closed window is SIGBUS.", source="A:api")
 def test_loading_from_a_closed_window_is_a_bus_error(world: World, lpar: Lpar) -> None:
     window = lpar.open_window()
     area = window.map()
@@ -112,6 +137,7 @@ def test_a_window_that_cannot_be_opened_leaves_no_descriptor(world: World, lpar:
     assert world.kernel.descriptors == {}
 
 
+@fidelity("3 ioctl", "Bit 0 of the flags asks for a QoS credit.", source="T:uapi")
 def test_a_window_is_opened_with_the_qos_flag_and_closed_once(world: World, lpar: Lpar) -> None:
     with lpar.open_window(qos=True, vas_id=2) as window:
         assert window.area is None

@@ -18,6 +18,7 @@ import pytest
 
 from lpar.client import ForkedProcess, Lpar, LparClosed, NxGzip, Request, SegmentationFault
 from lpar.client.interrupts import Interrupts
+from lpar.client.libnxz import Libnxz, Status
 from protocol import device_messages as device
 from protocol.codes import CompletionCode, FunctionCode
 from protocol.message import Message
@@ -27,6 +28,7 @@ from protocol.wire import Envelope
 from tests.client.kernel import TOTAL
 from tests.client.servers import Servers, serving
 from tests.client.test_compress import TEXT
+from tests.fidelity.rows import fidelity
 
 THREADS = 8
 REQUEST = Request(FunctionCode.COMPRESS_DHT, TEXT[:20_000], 40_000)
@@ -110,6 +112,32 @@ def test_threads_share_one_nx_gzip(lpar: Lpar) -> None:
     picture = nx.statistics()
     assert picture.compress.bytes_in == picture.compress.nx_bytes == 40 * 50_000
     assert picture.opens == 1
+
+
+def test_threads_share_libnxzs_window_and_reopen_it_once(servers: Servers, lpar: Lpar) -> None:
+    libraries = [Libnxz(lpar, "nx"), Libnxz(lpar, prefixed=True)]
+    friendly = [NxGzip(lpar, "nx", "reopen") for _ in range(2)]
+    inputs = [TEXT[number * 1000 : number * 1000 + 50_000] for number in range(20)]
+
+    def by_libnxz(number: int) -> bool:
+        library, data = libraries[number % 2], inputs[number]
+        status, packed = library.compress(data)
+        return status is Status.Z_OK and library.uncompress(packed) == (Status.Z_OK, data)
+
+    def by_nx_gzip(number: int) -> bool:
+        nx, data = friendly[number % 2], inputs[number]
+        return nx.decompress(nx.compress(data)) == data
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert all([*pool.map(by_libnxz, range(20)), *pool.map(by_nx_gzip, range(20))])
+        assert len(servers.kernel.windows) == 1
+        servers.kernel.suspend()
+        running = [pool.submit(by_nx_gzip, number) for number in range(THREADS)]
+        eventually(lambda: not servers.kernel.windows)
+        servers.kernel.total = 40
+        assert all(call.result(WAIT_S) for call in running)
+    assert len(servers.kernel.windows) == 1
+    assert sum(nx.statistics().reopenings for nx in friendly) == 1
 
 
 def test_software_in_one_thread_does_not_hold_up_another(servers: Servers, lpar: Lpar) -> None:
@@ -251,6 +279,19 @@ def test_closing_ends_the_calls_of_other_threads(servers: Servers) -> None:
     eventually(lambda: servers.kernel.ended == 1)
 
 
+@fidelity(
+    "3 lifetime",
+    "A forked child inherits descriptor and mapping, but its copy of the mapping is not the remembered one: a "
+    "fault there is SIGBUS.",
+    source="A:api",
+    differs="A process is known by its connection, which a child does not inherit: the library raises ForkedProcess.",
+)
+@fidelity(
+    "7 libnxz",
+    "A saved handle belongs to the process that opened it: after a fork the child opens a window of its own.",
+    source="LNX:lib/nx_zlib.c",
+    differs="A forked child may not use its parent's connection at all: ForkedProcess tells it to make its own.",
+)
 def test_a_forked_child_is_told_to_make_its_own(lpar: Lpar) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

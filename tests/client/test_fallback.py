@@ -12,7 +12,7 @@ from lpar.client import KernelFailure, Lpar, NxError, NxGzip, PasteRefused
 from protocol import device_messages as device
 from protocol.codes import FallbackReason, HcallCode, KernelReason
 from protocol.paste_messages import Paste
-from tests.client.kernel import TOTAL, failure
+from tests.client.kernel import failure
 from tests.client.test_compress import PART, TEXT, limit_to
 from tests.client.world import World
 
@@ -190,87 +190,6 @@ def test_strict_modes_give_the_error_to_the_caller_with_its_cause(world: World, 
     assert suspended.value.reason is FallbackReason.WINDOW_SUSPENDED
     assert suspended.value.__cause__ is not None
     assert isinstance(suspended.value.__cause__.__cause__, PasteRefused)
-
-
-class TestReopen:
-    """on_suspend="reopen": what libnxz does."""
-
-    def test_a_suspended_window_is_closed_and_another_one_opened(self, world: World, lpar: Lpar) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen")
-        nx.compress(PARTS)
-        old = world.kernel.windows[0]
-        world.kernel.suspend()
-        world.later(150_000, lambda: setattr(world.kernel, "total", 40))
-        began_us = world.now_us
-        assert gzip.decompress(nx.compress(PARTS)) == PARTS
-        waited_us = world.now_us - began_us
-        assert 31_250 + 62_500 + 125_000 < waited_us < 300_000
-        assert fallback(nx) == {}
-        assert old not in world.kernel.windows
-        picture = nx.statistics()
-        assert (picture.reopenings, picture.opens, picture.suspensions) == (1, 2, 1)
-        assert not picture.suspended
-
-    def test_a_busy_window_with_credits_to_spare_is_not_taken_for_suspended(self, world: World, lpar: Lpar) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen", patience=1.0)
-        world.nx0.refuse_next = world.nx1.refuse_next = 200
-        nx.compress(PARTS)
-        assert (nx.statistics().reopenings, nx.statistics().refusals) == (0, 200)
-        assert nx.statistics().compress.nx_bytes == len(PARTS)
-
-    def test_a_busy_window_is_given_up_in_the_end(self, world: World, lpar: Lpar) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen", patience=0.1)
-        world.nx0.refuse_next = world.nx1.refuse_next = 1 << 30
-        nx.compress(TEXT[:PART])
-        assert fallback(nx) == {FallbackReason.PASTE_BUSY: PART}
-
-    def test_a_total_that_shrank_since_the_window_was_opened_counts_as_suspension(
-        self, world: World, lpar: Lpar
-    ) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen")
-        nx.compress(PARTS)
-        world.kernel.total = 20
-        world.nx0.refuse_next = world.nx1.refuse_next = 40
-        nx.compress(PARTS)
-        assert nx.statistics().reopenings == 1
-
-    def test_when_no_window_can_be_had_software_takes_over_at_the_deadline(self, world: World, lpar: Lpar) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen", reopen_timeout=2.0)
-        nx.compress(PARTS)
-        world.kernel.suspend()
-        began_us = world.now_us
-        nx.compress(TEXT[:PART])
-        assert 2_000_000 < world.now_us - began_us < 2_300_000
-        assert fallback(nx) == {FallbackReason.WINDOW_SUSPENDED: PART}
-        world.kernel.total = 40
-        world.pass_time(100_000)
-        nx.compress(PARTS)
-        assert nx.statistics().compress.nx_bytes == 2 * len(PARTS)
-
-    def test_a_restarted_partition_gets_a_new_session_and_a_new_window(self, world: World, lpar: Lpar) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen")
-        nx.compress(PARTS)
-        world.kernel.restart()
-        assert gzip.decompress(nx.compress(PARTS)) == PARTS
-        assert fallback(nx) == {}
-        assert nx.statistics().reopenings == 1
-        assert lpar.is_alive
-
-    def test_threads_share_the_window_that_one_of_them_reopened(self, world: World, lpar: Lpar) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen")
-        nx.compress(PARTS)
-        world.kernel.suspend()
-        world.later(100_000, lambda: setattr(world.kernel, "total", 40))
-        compress = nx._work.compressor.gzip
-        tasks = [world.start(compress(memoryview(PARTS), 0)) for _ in range(3)]
-        assert all(gzip.decompress(world.finish(task)) == PARTS for task in tasks)
-        assert nx.statistics().reopenings == 1
-
-    def test_credits_that_are_no_numbers_do_no_harm(self, world: World, lpar: Lpar) -> None:
-        nx = NxGzip(lpar, on_suspend="reopen")
-        world.kernel.odd_files[TOTAL] = "many\n"
-        nx.compress(PARTS)
-        assert fallback(nx) == {FallbackReason.DATA: len(PARTS)}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,8 +10,14 @@ from lpar.client import FileForbidden, FileMissing, KernelFailure, Lpar
 from protocol.codes import KernelReason
 from tests.client.kernel import LIMIT, TOTAL, WRITE_ONLY, failure
 from tests.client.world import World
+from tests.fidelity.rows import fidelity
 
 
+@fidelity(
+    "4 files",
+    "nr_total_credits and nr_used_credits of both types are decimal numbers with a newline.",
+    source="K:vas-sysfs.c",
+)
 def test_a_file_is_read_as_text(lpar: Lpar) -> None:
     assert lpar.read(TOTAL) == "40\n"
     assert lpar.read(LIMIT) == "1048576\n"
@@ -24,6 +30,12 @@ def test_a_missing_file_is_a_file_not_found_error(lpar: Lpar) -> None:
     assert (caught.value.errno, caught.value.reason) == (errno.ENOENT, KernelReason.NO_FILE)
 
 
+@fidelity(
+    "4 files",
+    "update_total_credits cannot be read: EACCES, or EIO for root.",
+    source="K:vas-sysfs.c",
+    differs="Always EACCES: there is no root.",
+)
 def test_reading_a_write_only_file_is_a_permission_error(lpar: Lpar) -> None:
     with pytest.raises(PermissionError) as caught:
         lpar.read(WRITE_ONLY)

@@ -12,24 +12,15 @@ from lpar.client import (
     Csb,
     KernelFailure,
     Lpar,
-    MessageRefused,
     PasteArea,
     PasteRefused,
     Request,
-    RequestLost,
 )
-from lpar.client.paste_links import LINKS_LIMIT, UNANSWERED_LIMIT
-from lpar.client.pastes import PasteTraffic
-from lpar.client.timers import Timers
 from protocol import device_messages as device
 from protocol.codes import CompletionCode, FaultOutcome, FunctionCode, KernelReason
-from protocol.effects import Dial, Effects, Hangup
-from protocol.message import PasteAddress
-from protocol.paste_messages import Paste, PasteAccepted
-from protocol.refusals import RefusalCode
-from protocol.session_messages import Refused
-from protocol.wire import Envelope, refuse
+from protocol.paste_messages import Paste
 from tests.client.world import World
+from tests.fidelity.rows import fidelity
 
 DATA = b"window credit " * 400
 REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, 8192)
@@ -55,6 +46,15 @@ def assert_done(csb: Csb) -> None:
     assert zlib.decompress(csb.target, -15) == DATA
 
 
+@fidelity(
+    "3 paste",
+    "CR0 2 and 3 mean accepted, 0 and 1 refused; the low bit is a copy of SO.",
+    source="UM p.47",
+    differs=(
+        "An accepted paste returns a request to wait for, a refused one raises PasteRefused with cr0 0; SO "
+        "does not exist."
+    ),
+)
 def test_an_accepted_paste_ends_in_one_csb(area: PasteArea) -> None:
     csb = area.paste(REQUEST).wait()
     assert_done(csb)
@@ -74,40 +74,29 @@ def test_numbers_rise_with_every_attempt(world: World, area: PasteArea) -> None:
     assert numbers(world) == [1, 2, 3]
 
 
+@fidelity(
+    "3 paste",
+    "Both closed and busy look the same in CR0: the user has to read the credits in sysfs to tell them apart.",
+    source="T:api",
+    differs=(
+        "CR0 is the same; beside it the library says that it was the fault handler that failed the paste, "
+        "because it made the call itself."
+    ),
+)
+@fidelity(
+    "3 paste",
+    "CR0 2 and 3 mean accepted, 0 and 1 refused; the low bit is a copy of SO.",
+    source="UM p.47",
+    differs=(
+        "An accepted paste returns a request to wait for, a refused one raises PasteRefused with cr0 0; SO "
+        "does not exist."
+    ),
+)
 def test_a_refused_paste_says_cr0_and_nothing_else(world: World, area: PasteArea) -> None:
     world.nx0.refuse_next = world.nx1.refuse_next = 1
     with pytest.raises(PasteRefused) as caught:
         area.paste(REQUEST)
     assert (caught.value.cr0, caught.value.fault) == (0, None)
-
-
-def test_an_unanswered_paste_is_repeated_with_the_same_number(world: World, area: PasteArea) -> None:
-    world.nx0.swallow_next = world.nx1.swallow_next = 2
-    began_us = world.now_us
-    assert_done(area.paste(REQUEST).wait())
-    assert numbers(world) == [1, 1, 1]
-    assert world.now_us - began_us < 2 * REPEAT_US + 10_000
-
-
-def test_completed_may_come_without_accepted(world: World, area: PasteArea) -> None:
-    def forge(_key: str, envelope: Envelope) -> None:
-        world.loss = 1.0 if isinstance(envelope.body, Paste) else 0.0
-
-    world.before_delivery = forge
-    world.later(10_000, lambda: setattr(world, "loss", 0.0))
-    world.later(10_000, lambda: setattr(world, "before_delivery", lambda _key, _envelope: None))
-    assert_done(area.paste(REQUEST).wait())
-    assert numbers(world) == [1, 1]
-    assert world.nx0.executed + world.nx1.executed == 1
-
-
-def test_a_lost_completion_is_asked_for_again(world: World, area: PasteArea) -> None:
-    pending = area.paste(REQUEST)
-    world.loss = 1.0
-    world.pass_time(10_000)
-    world.loss = 0.0
-    assert_done(pending.wait())
-    assert numbers(world) == [1, 1]
 
 
 def test_a_wait_may_be_tried_again_after_its_deadline(world: World, area: PasteArea) -> None:
@@ -119,6 +108,11 @@ def test_a_wait_may_be_tried_again_after_its_deadline(world: World, area: PasteA
     assert_done(pending.wait(timeout=1.0))
 
 
+@fidelity(
+    "5 races",
+    "Threads of one process on one window: its one window credit takes one request, the other paste is refused.",
+    source="UM p.47",
+)
 def test_a_second_paste_on_a_window_is_refused_until_the_first_has_completed(area: PasteArea) -> None:
     first = area.paste(REQUEST)
     with pytest.raises(PasteRefused):
@@ -159,6 +153,7 @@ def test_a_silent_connection_is_left_for_a_new_one(world: World, area: PasteArea
     assert len([endpoint for endpoint in world.dialled if endpoint.startswith("ipc://nx")]) == 2
 
 
+@fidelity("3 paste", "The instruction that faulted is run again then, and the paste succeeds.", source="A:api")
 def test_a_fault_is_taken_to_the_kernel_and_the_paste_run_again(world: World, area: PasteArea) -> None:
     before = area.address
     other = world.nx0 if before is not None and before.unit == "nx1" else world.nx1
@@ -170,6 +165,16 @@ def test_a_fault_is_taken_to_the_kernel_and_the_paste_run_again(world: World, ar
     assert faults(world) == 1
 
 
+@fidelity(
+    "3 paste",
+    "A window that the hypervisor has suspended while the kernel still has it active faults at the address that "
+    "the kernel puts back, and the paste is tried until the state changes.",
+    source="ML:e930071a22",
+    differs=(
+        "There is no DSISR bit and no feature bit to ignore it; the library waits 1 to 50 ms between its "
+        "tries and ends at its deadline."
+    ),
+)
 def test_a_unit_that_is_not_programmed_yet_is_tried_again_with_growing_waits(world: World, area: PasteArea) -> None:
     unit = world.nx0
     world.kernel.on_lost_context = False
@@ -183,6 +188,16 @@ def test_a_unit_that_is_not_programmed_yet_is_tried_again_with_growing_waits(wor
     assert len(set(numbers(world))) == len(numbers(world))
 
 
+@fidelity(
+    "3 paste",
+    "A window that the hypervisor has suspended while the kernel still has it active faults at the address that "
+    "the kernel puts back, and the paste is tried until the state changes.",
+    source="ML:e930071a22",
+    differs=(
+        "There is no DSISR bit and no feature bit to ignore it; the library waits 1 to 50 ms between its "
+        "tries and ends at its deadline."
+    ),
+)
 def test_a_unit_that_is_never_programmed_is_a_timeout(world: World) -> None:
     area = world.lpar(timeout=1.0).open_window().map()
     world.kernel.on_lost_context = False
@@ -191,6 +206,20 @@ def test_a_unit_that_is_never_programmed_is_a_timeout(world: World) -> None:
         area.paste(REQUEST)
 
 
+@fidelity(
+    "3 paste",
+    "A paste to a closed window fails with CR0 0 or 1, as if the accelerator were busy; it is never SIGBUS.",
+    source="A:api",
+)
+@fidelity(
+    "3 paste",
+    "Both closed and busy look the same in CR0: the user has to read the credits in sysfs to tell them apart.",
+    source="T:api",
+    differs=(
+        "CR0 is the same; beside it the library says that it was the fault handler that failed the paste, "
+        "because it made the call itself."
+    ),
+)
 def test_a_paste_on_a_closed_window_is_refused_by_its_kernel(world: World, area: PasteArea) -> None:
     world.kernel.suspend()
     with pytest.raises(PasteRefused) as caught:
@@ -199,6 +228,11 @@ def test_a_paste_on_a_closed_window_is_refused_by_its_kernel(world: World, area:
     assert area.address is None
 
 
+@fidelity(
+    "3 paste",
+    "Nothing is mapped again before the next paste: reopening a window leaves its page empty.",
+    source="ML:31f8a67d02",
+)
 def test_an_unbacked_page_faults_without_a_paste_and_comes_back(world: World, area: PasteArea) -> None:
     world.kernel.suspend()
     for _ in range(3):
@@ -210,6 +244,7 @@ def test_an_unbacked_page_faults_without_a_paste_and_comes_back(world: World, ar
     assert faults(world) == 4
 
 
+@fidelity("3 paste", "A fault where there is no window is SIGBUS.", source="A:api")
 def test_a_paste_where_no_window_is_left_is_a_bus_error(world: World, area: PasteArea) -> None:
     world.kernel.move(world.nx0)
     world.kernel.mappings.clear()
@@ -225,21 +260,6 @@ def test_an_unmapped_page_cannot_be_used(area: PasteArea) -> None:
         area.load()
 
 
-def test_a_request_that_its_unit_forgot_is_lost(world: World, area: PasteArea) -> None:
-    pending = area.paste(REQUEST)
-    world.nx0.restart()
-    world.nx1.restart()
-    with pytest.raises(RequestLost):
-        pending.wait()
-
-
-def test_a_unit_that_lost_its_memory_but_has_the_context_does_the_request_anew(world: World, area: PasteArea) -> None:
-    pending = area.paste(REQUEST)
-    world.nx0.forget_numbers()
-    world.nx1.forget_numbers()
-    assert_done(pending.wait())
-
-
 def test_a_client_on_a_network_that_the_unit_lacks_is_told_so() -> None:
     world = World(network="blue")
     area = world.lpar().open_window().map()
@@ -253,94 +273,3 @@ def test_pasting_after_the_partition_was_restarted_is_enodev(world: World, area:
     with pytest.raises(KernelFailure) as caught:
         area.paste(REQUEST)
     assert (caught.value.errno, caught.value.reason) == (errno.ENODEV, KernelReason.DEAD)
-
-
-def address(number: int) -> PasteAddress:
-    return PasteAddress(
-        address=number << 16,
-        unit=f"nx{number}",
-        endpoints={"local": f"ipc://nx{number}"},
-        window_id=number,
-        token=number.to_bytes(16, "big"),
-    )
-
-
-class Traffic:
-    """Paste traffic by itself, with nobody at the other end."""
-
-    def __init__(self) -> None:
-        self.effects = Effects()
-        self.timers = Timers()
-        self.traffic = PasteTraffic("local", self.effects, self.timers, lambda _pending: None)
-
-    def sent(self) -> list[Paste]:
-        wishes = self.effects.take().transmissions
-        bodies = [getattr(wish, "envelope", Envelope(Refused(code=RefusalCode.RETRY))).body for wish in wishes]
-        return [body for body in bodies if isinstance(body, Paste)]
-
-
-def test_a_refusal_of_the_message_itself_carries_its_code() -> None:
-    traffic = Traffic()
-    pending = traffic.traffic.submit(address(1), REQUEST, 0)
-    refusal = refuse(RefusalCode.BODY, "a number", "a text")
-    traffic.traffic.receive(pending.key, Envelope(refusal, number=pending.number), 1)
-    assert isinstance(pending.failure, MessageRefused)
-    assert pending.failure.code is RefusalCode.BODY
-    assert "nx1 refused a paste" in str(pending.failure)
-
-
-@pytest.mark.parametrize(("code", "state"), [(RefusalCode.STALE_TOKEN, "FAULTED"), (RefusalCode.DRAINING, "REFUSED")])
-def test_a_stale_token_is_a_fault_and_a_draining_unit_a_busy_one(code: RefusalCode, state: str) -> None:
-    traffic = Traffic()
-    pending = traffic.traffic.submit(address(1), REQUEST, 0)
-    traffic.traffic.receive(pending.key, Envelope(refuse(code, "", "")), 1)
-    assert pending.state.name == state
-
-
-def test_answers_to_nobody_are_ignored() -> None:
-    traffic = Traffic()
-    pending = traffic.traffic.submit(address(1), REQUEST, 0)
-    for window_id, number in ((1, 99), (2, pending.number)):
-        accepted = PasteAccepted(window_id=window_id, number=number)
-        traffic.traffic.receive(pending.key, Envelope(accepted), 1)
-    traffic.traffic.receive("paste:ipc://other", Envelope(PasteAccepted(window_id=1, number=pending.number)), 1)
-    assert not pending.is_answered
-
-
-def test_a_connection_carries_few_unanswered_pastes_at_a_time() -> None:
-    traffic = Traffic()
-    addresses = [
-        address(1).model_copy(update={"token": bytes([number]) * 16, "window_id": number}) for number in range(6)
-    ]
-    pendings = [traffic.traffic.submit(place, REQUEST, 0) for place in addresses]
-    assert len(traffic.sent()) == UNANSWERED_LIMIT
-    first = pendings[0]
-    traffic.traffic.receive(first.key, Envelope(PasteAccepted(window_id=0, number=first.number)), 1)
-    traffic.traffic.abandon(pendings[1], 2)
-    assert [paste.window_id for paste in traffic.sent()] == [4, 5]
-
-
-def test_connections_are_bounded_and_the_idlest_is_hung_up() -> None:
-    traffic = Traffic()
-    for number in range(LINKS_LIMIT + 1):
-        pending = traffic.traffic.submit(address(number), REQUEST, number)
-        traffic.traffic.receive(pending.key, Envelope(PasteAccepted(window_id=number, number=pending.number)), number)
-    wishes = traffic.effects.take().transmissions
-    assert [wish.link for wish in wishes if isinstance(wish, Hangup)] == ["paste:ipc://nx0"]
-    assert len([wish for wish in wishes if isinstance(wish, Dial)]) == LINKS_LIMIT + 1
-    assert len(traffic.traffic.links.by_key) == LINKS_LIMIT
-
-
-def test_sizes_that_no_message_carries_are_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="history"):
-        Request(0, b"", 1, history=bytes(32_769))
-    with pytest.raises(ValueError, match="in one request"):
-        Request(0, bytes((4 << 20) + 1), 1)
-    with pytest.raises(ValueError, match="target_bytes is a number of 32 bits"):
-        Request(0, b"", 1 << 32)
-    with pytest.raises(ValueError, match="crc32 is a number of 32 bits"):
-        Request(0, b"", 1, crc32=-1)
-    with pytest.raises(ValueError, match="a byte"):
-        Request(256, b"", 1)
-    with pytest.raises(ValueError, match="resume token"):
-        Request(0, b"", 1, resume=bytes(17))

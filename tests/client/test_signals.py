@@ -19,6 +19,7 @@ from protocol.paste_messages import Paste
 from tests.client.kernel import TOTAL
 from tests.client.test_compress import TEXT
 from tests.client.world import World
+from tests.fidelity.rows import fidelity
 
 REQUEST = Request(FunctionCode.COMPRESS_DHT, b"mapped nowhere " * 100, 4096, csb_address=0)
 FAULTING = replace(REQUEST, csb_present=False)
@@ -34,6 +35,12 @@ def kill(world: World) -> None:
     world.pass_time(10_000)
 
 
+@fidelity(
+    "3 faults",
+    "A status block that cannot be written ends the process that opened the window with SIGSEGV, with the block's "
+    "address.",
+    source="T:api",
+)
 def test_a_status_block_that_is_mapped_nowhere_ends_the_process(world: World, lpar: Lpar, area: PasteArea) -> None:
     pending = area.paste(FAULTING)
     with pytest.raises(SegmentationFault, match="SIGSEGV at 0x0 ended this process") as caught:
@@ -45,6 +52,7 @@ def test_a_status_block_that_is_mapped_nowhere_ends_the_process(world: World, lp
     assert world.kernel.listener.sessions == {}
 
 
+@fidelity("3 faults", "The signal's default action ends the process: its windows are released.", source="T:api")
 def test_every_later_call_fails_the_same_way(world: World, lpar: Lpar, area: PasteArea) -> None:
     nx = NxGzip(lpar, "software")
     window = lpar.open_window()

@@ -13,7 +13,7 @@ from lpar.client import Lpar, NxGzip, PasteArea, Window
 
 FOLDER = Path(lpar.client.__file__).parent
 SHELL = {
-    "__init__.py", "driver.py", "handles.py", "interrupts.py", "nx_gzip.py", "process.py", "software.py",
+    "__init__.py", "driver.py", "handles.py", "interrupts.py", "libnxz.py", "nx_gzip.py", "process.py", "software.py",
     "software_stream.py", "source.py", "streams.py",
 }  # fmt: skip
 """What may know of threads, sockets, clocks and codecs; everything else is pure."""

@@ -8,10 +8,13 @@ import pytest
 
 from lpar.client import KernelFailure, Lpar, PasteRefused, Request, Window
 from lpar.client.steps import Acquire, Mutex, Procedure, pause
+from lpar.client.system_calls import paste, wait_csb
+from lpar.client.window import run_on_window
 from protocol import device_messages as device
 from protocol.codes import CompletionCode, FunctionCode
 from protocol.paste_messages import Paste
 from tests.client.world import World
+from tests.fidelity.rows import fidelity
 
 DATA = b"turn by turn " * 300
 REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, 8192)
@@ -87,6 +90,34 @@ def test_a_closed_window_of_a_restarted_partition_is_dead(world: World, window: 
     window.close()
 
 
+@fidelity("5 races", "Threads of one process may share a window.", source="LNX:lib/gzip_vas.c")
+def test_two_threads_of_one_window_take_turns_and_never_meet_its_one_window_credit(
+    world: World, window: Window
+) -> None:
+    window.map()
+    tasks = [world.start(run_on_window(window._state, REQUEST, 1_000_000)) for _ in range(2)]
+    assert [zlib.decompress(world.finish(task).target, -15) for task in tasks] == [DATA, DATA]
+    assert len(world.sent_of(Paste)) == 2, "no paste was refused"
+
+
+@fidelity(
+    "5 races",
+    "Threads of one process on one window: its one window credit takes one request, the other paste is refused.",
+    source="UM p.47",
+)
+def test_two_threads_that_paste_to_one_page_compete_for_the_window_credit(world: World, window: Window) -> None:
+    area = window.map()
+    first, second = (world.start(paste(area._mapping, REQUEST, 1_000_000)) for _ in range(2))
+    pending = world.finish(first)
+    with pytest.raises(PasteRefused) as caught:
+        world.finish(second)
+    assert (caught.value.cr0, caught.value.fault) == (0, None)
+    csb = world.run(wait_csb(pending, area._mapping.tally, 1_000_000, keep=False))
+    assert zlib.decompress(csb.target, -15) == DATA
+    assert area.paste(REQUEST).wait().code is CompletionCode.OK
+
+
+@fidelity("5 races", "Threads of one process may share a window.", source="LNX:lib/gzip_vas.c")
 def test_procedures_take_turns_on_a_window_in_order_of_asking(world: World) -> None:
     world.lpar()
     mutex = Mutex()

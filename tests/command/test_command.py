@@ -120,6 +120,19 @@ def test_files_of_a_partition_are_read_and_written(shell: Shell) -> None:
     assert "it has lp1, lp2, lp3" in shell.run("lpar", "cat", "nobody", path, expect=ExitCode.FAILED)
 
 
+def test_commands_of_the_real_machine_end_with_their_own_exit_code(shell: Shell) -> None:
+    assert shell.run("lpar", "exec", "lp3", "drmgr", "-c", "cpu", "-p", "ent_capacity", "-a", "-q", "10") == ""
+    assert "capacity=60\n" in shell.run("lpar", "exec", "lp3", "--", "cat", "/proc/powerpc/lparcfg")
+    refusal = shell.run(
+        "lpar", "exec", "lp3", "drmgr", "-c", "cpu", "-p", "ent_capacity", "-r", "-q", "61", expect=ExitCode.FAILED
+    )
+    assert "Current value: 3c, asking to remove: 3d" in refusal
+    shell.run("hmc", "exec", "--", "chhwres", "-r", "proc", "-m", "test", "-o", "r", "-p", "lp3", "--procunits", "0.1")
+    assert shell.run("hmc", "exec", "lshwres", "-r", "accel", "-m", "test", "--level", "sys", "-F", "type") == "gzip\n"
+    assert "it has lp1, lp2, lp3" in shell.run("lpar", "exec", "nobody", "--", "ls", expect=ExitCode.FAILED)
+    assert "Missing argument" in shell.run("lpar", "exec", "lp1", expect=ExitCode.USAGE)
+
+
 def test_a_command_without_a_cluster_says_so(tmp_path: Path) -> None:
     stranger = Shell(tmp_path)
     assert "start one with `vasbus up`" in stranger.run("status", expect=ExitCode.FAILED)

@@ -51,7 +51,7 @@ def _line(row: Row) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Outcomes:
     """A pytest plugin: which tests passed, by their name without parameters."""
 
@@ -65,12 +65,16 @@ class Outcomes:
         elif not report.passed:
             self.failed.add(name)
 
+    def not_green(self, found: Sequence[Row]) -> list[Row]:
+        """Rows with a test that failed, was skipped or did not run."""
+        return [row for row in found if not set(row.tests) <= self.passed - self.failed]
+
 
 def main() -> int:
     """Run the tests of the rows; 0 and a new page if every row is green, 1 otherwise."""
     found, outcomes = rows(), Outcomes()
     pytest.main(["-m", "fidelity", *sorted({test for row in found for test in row.tests})], plugins=[outcomes])
-    missing = [row for row in found if not set(row.tests) <= outcomes.passed - outcomes.failed]
+    missing = outcomes.not_green(found)
     for row in missing:
         print(f"not green: {row.section}: {row.real} ({', '.join(row.tests)})", file=sys.stderr)
     if missing:

@@ -16,6 +16,7 @@ from protocol.console_messages import (
     ConsoleFailure,
     HoldNotifications,
     LparStatus,
+    MigratePartition,
     QuerySystem,
     QueryWindows,
     SetEntitlement,
@@ -209,7 +210,9 @@ class Cluster:
 
     # The console.
 
-    def operate(self, body: ChangeProcessors | SetEntitlement | SetQosCredits) -> ConfigurationApplied | ConsoleFailure:
+    def operate(
+        self, body: ChangeProcessors | SetEntitlement | SetQosCredits | MigratePartition
+    ) -> ConfigurationApplied | ConsoleFailure:
         reply = self.console.ask(body)
         assert isinstance(reply, ConfigurationApplied | ConsoleFailure), reply
         return reply
@@ -222,6 +225,9 @@ class Cluster:
 
     def qos(self, lpar: str, credits: int, wait_ms: int = 5_000) -> ConfigurationApplied | ConsoleFailure:
         return self.operate(SetQosCredits(lpar=lpar, credits=credits, wait_ms=wait_ms))
+
+    def migrate(self, lpar: str, wait_ms: int = 5_000) -> ConfigurationApplied | ConsoleFailure:
+        return self.operate(MigratePartition(lpar=lpar, hold_ms=0, wait_ms=wait_ms))
 
     def hold(self, lpar: str, *, hold: bool) -> None:
         self.console.ask(HoldNotifications(lpar=lpar, hold=hold))

@@ -38,6 +38,13 @@ class ConfigurationRules(RuleBasedStateMachine):
         assert isinstance(reply, ConfigurationApplied), reply
         self.books.hundredths["lp3"] = ["hundredth"] * hundredths
 
+    @rule(lpar=LPARS)
+    def migrate(self, lpar: str) -> None:
+        """The kernel reports at once that it was moved, without its hcalls: nothing has changed."""
+        reply = self.cluster.migrate(lpar, PATIENT_MS)
+        assert isinstance(reply, ConsoleFailure), reply
+        assert reply.code in ("not_migrated", "not_running")
+
     @rule(lpar=LPARS, credits=st.integers(-1, QOS_TOTAL + 1))
     def set_qos(self, lpar: str, credits: int) -> None:
         reply = self.cluster.qos(lpar, credits, PATIENT_MS)

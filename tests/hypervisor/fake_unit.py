@@ -49,8 +49,12 @@ class Held:
     last_number: int = 0
 
     @property
+    def requests(self) -> int:
+        return self.in_flight + len(self.faults)
+
+    @property
     def busy(self) -> bool:
-        return bool(self.in_flight or self.faults)
+        return self.requests > 0
 
 
 class FakeUnit(End):
@@ -120,7 +124,10 @@ class FakeUnit(End):
                 self._reply(call.number, Contexts(contexts=tuple(known[: self.page]), more=more))
             case ProgramContext() as wanted:
                 accepted = self._program(wanted)
-                self._reply(call.number, ContextProgrammed(window_id=wanted.window_id, accepted=accepted))
+                held = self.contexts.get(wanted.window_id)
+                in_flight = 0 if held is None else held.requests
+                answer = ContextProgrammed(window_id=wanted.window_id, accepted=accepted, in_flight=in_flight)
+                self._reply(call.number, answer)
             case CloseContext(window_id=window_id):
                 self._close(window_id, call.number)
             case ReturnCredit(window_id=window_id, number=number):
@@ -146,7 +153,7 @@ class FakeUnit(End):
             return
         held.closers.append(number)
         if held.busy:
-            notice = ContextDraining(window_id=window_id, in_flight=held.in_flight + len(held.faults))
+            notice = ContextDraining(window_id=window_id, in_flight=held.requests)
             self.dialer.send(self.dialer.session, notice)
         else:
             self._gone(window_id)

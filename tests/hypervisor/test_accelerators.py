@@ -16,6 +16,7 @@ from protocol.hcall_messages import (
     VasOverallCapabilities,
 )
 from protocol.message import Request
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, settings, told
 from tests.hypervisor.fake_lpar import modify
 
@@ -25,6 +26,7 @@ def bare() -> Cluster:
     return Cluster(settings(accelerators=False)).start()
 
 
+@fidelity("1 hcalls", "A hypervisor without VAS answers every capability query with H_FUNCTION.", source="K:vas.c")
 @pytest.mark.parametrize(
     ("query", "answer"),
     [
@@ -52,6 +54,11 @@ def test_there_is_no_window_to_modify_fetch_from_or_give_back(bare: Cluster) -> 
     assert lp1.fetch(1).code is HcallCode.H_PARAMETER
 
 
+@fidelity(
+    "5 triggers",
+    "Where copy/paste is not enabled processor changes succeed and nothing is asked.",
+    source="ML:5d15f82b21",
+)
 def test_processors_move_as_ever(bare: Cluster) -> None:
     """DLPAR must succeed without the feature."""
     applied = told(bare.dlpar("lp1", -1), ConfigurationApplied)

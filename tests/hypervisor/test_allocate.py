@@ -6,15 +6,26 @@ import pytest
 
 from protocol.codes import CreditType, HcallCode
 from protocol.hcall_messages import Associativity, HHomeNodeAssociativity
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, settings, told
 
 
+@fidelity(
+    "5 open",
+    "Windows and credits of the partition are the same number, because each window has one window credit.",
+    source="ADD",
+)
 def test_a_window_takes_a_credit_as_soon_as_it_is_allocated(cluster: Cluster) -> None:
     window = cluster.lpars["lp1"].allocate()
     assert window.code is HcallCode.H_SUCCESS
     assert cluster.pool("lp1") == (40, 1)
 
 
+@fidelity(
+    "1 hcalls",
+    "H_ALLOCATE_VAS_WINDOW returns a window id, a paste address, a completion interrupt and a fault interrupt.",
+    source="K:vas.c",
+)
 def test_a_window_has_two_interrupts_and_a_paste_address_at_its_unit(cluster: Cluster) -> None:
     window = cluster.lpars["lp1"].allocate()
     address = window.paste_address
@@ -24,6 +35,11 @@ def test_a_window_has_two_interrupts_and_a_paste_address_at_its_unit(cluster: Cl
     assert window.completion_interrupt != window.fault_interrupt
 
 
+@fidelity(
+    "1 hcalls",
+    "H_ALLOCATE_VAS_WINDOW returns a window id, a paste address, a completion interrupt and a fault interrupt.",
+    source="K:vas.c",
+)
 def test_every_window_has_its_own_token_interrupts_and_address(cluster: Cluster) -> None:
     windows = [cluster.lpars["lp1"].allocate() for _ in range(6)]
     addresses = [window.paste_address for window in windows if window.paste_address is not None]
@@ -38,6 +54,11 @@ def test_an_unknown_window_type_is_a_wrong_parameter(cluster: Cluster, window_ty
     assert cluster.windows() == []
 
 
+@fidelity(
+    "5 open",
+    "Windows and credits of the partition are the same number, because each window has one window credit.",
+    source="ADD",
+)
 @pytest.mark.parametrize("credits", [0, 2, 65_535])
 def test_a_window_has_one_credit_no_more_no_less(cluster: Cluster, credits: int) -> None:
     assert cluster.lpars["lp1"].allocate(credits=credits).code is HcallCode.H_P2
@@ -52,6 +73,11 @@ def test_at_its_target_a_partition_gets_h_resource(cluster: Cluster) -> None:
     assert cluster.pool("lp3") == (16, 16)
 
 
+@fidelity(
+    "1 over-use",
+    "What the hypervisor refuses is a new allocation while the partition is at or above its target.",
+    source="ML:b36ad1f66c",
+)
 def test_above_a_lowered_target_a_partition_gets_h_resource_until_it_is_below_again(cluster: Cluster) -> None:
     lp1 = cluster.lpars["lp1"]
     windows = [lp1.allocate() for _ in range(25)]
@@ -63,6 +89,12 @@ def test_above_a_lowered_target_a_partition_gets_h_resource_until_it_is_below_ag
     assert lp1.allocate().code is HcallCode.H_SUCCESS
 
 
+@fidelity("5 credits", "A partition has no QoS credits until the HMC gives it some.", source="PC-QOS")
+@fidelity(
+    "5 open",
+    "The two types are independent: closed windows of one do not hinder opens of the other.",
+    source="K:vas.c",
+)
 def test_the_two_pools_are_independent(cluster: Cluster) -> None:
     lp1 = cluster.lpars["lp1"]
     assert lp1.allocate(CreditType.QOS).code is HcallCode.H_RESOURCE
@@ -134,6 +166,12 @@ def test_the_callers_home_chip_is_taken_where_one_is_named(cluster: Cluster) -> 
     assert [unit_of(cluster, "lp1", chip=1) for _ in range(4)] == ["nx1"] * 4
 
 
+@fidelity(
+    "1 hcalls",
+    "The six domain words choose the chip as H_HOME_NODE_ASSOCIATIVITY returned them; all ones in the first "
+    "leaves the choice to the hypervisor.",
+    source="K:vas.c",
+)
 def test_otherwise_the_unit_with_the_fewest_windows_is_taken_ties_by_number(cluster: Cluster) -> None:
     assert [unit_of(cluster, "lp1") for _ in range(4)] == ["nx0", "nx1", "nx0", "nx1"]
 
@@ -175,6 +213,12 @@ def test_the_system_file_bounds_a_units_windows() -> None:
     ]
 
 
+@fidelity(
+    "1 hcalls",
+    "The six domain words choose the chip as H_HOME_NODE_ASSOCIATIVITY returned them; all ones in the first "
+    "leaves the choice to the hypervisor.",
+    source="K:vas.c",
+)
 def test_the_home_chip_is_what_associativity_told(cluster: Cluster) -> None:
     lp2 = cluster.lpars["lp2"]
     told_domain = told(lp2.ask(HHomeNodeAssociativity(flags=0, processor_id=3)), Associativity)
@@ -182,6 +226,11 @@ def test_the_home_chip_is_what_associativity_told(cluster: Cluster) -> None:
     assert unit_of(cluster, "lp2", chip=told_domain.domain[0]) == "nx1"
 
 
+@fidelity(
+    "1 hcalls",
+    "H_HOME_NODE_ASSOCIATIVITY for a processor that the partition does not have is H_P2.",
+    source="ML:aea66de840",
+)
 @pytest.mark.parametrize(("lpar", "processors"), [("lp1", 16), ("lp3", 8)])
 def test_a_processor_that_the_partition_does_not_have_is_a_wrong_second_argument(
     cluster: Cluster, lpar: str, processors: int

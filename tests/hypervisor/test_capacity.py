@@ -6,6 +6,7 @@ import pytest
 
 from hypervisor.core import HypervisorCore
 from protocol.console_messages import ConfigurationApplied, ConsoleFailure
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, settings, told
 
 
@@ -29,6 +30,7 @@ def test_entitlement_is_refused_by_available_assigned_and_requested(cluster: Clu
     assert told(cluster.entitle("lp3", 400), ConfigurationApplied).total_after == 80
 
 
+@fidelity("5 credits", "QoS credits belong to one partition and are not shared.", source="AIX-NA")
 def test_qos_credits_are_refused_by_available_assigned_and_requested() -> None:
     cluster = Cluster(settings(qos_credits=34)).start()
     cluster.qos("lp2", 22)
@@ -43,6 +45,12 @@ def test_qos_credits_are_refused_by_available_assigned_and_requested() -> None:
     assert cluster.status().qos_free == 0
 
 
+@fidelity(
+    "1 over-use",
+    "The hypervisor expects the operating system to give up the windows beyond the target, as a good citizen.",
+    source="ML:b36ad1f66c",
+    differs="It does not wait for that: the cores of a partition that keeps its windows are at once another one's.",
+)
 def test_cores_that_one_partition_loses_are_at_once_another_ones(cluster: Cluster) -> None:
     lp1 = cluster.lpars["lp1"]
     for _ in range(40):
@@ -73,6 +81,7 @@ def test_absurd_amounts_are_refused_in_the_same_form(cluster: Cluster, amount: i
     assert told(cluster.entitle("lp3", amount), ConsoleFailure).requested == amount - 80
 
 
+@fidelity("5 credits", "Credit counts have 16 bits: 65,535 is the most of any of them.", source="T:pvas.h")
 @pytest.mark.parametrize("credits", [-1, 65_536, -(2**31), 2**31 - 1])
 def test_qos_credits_are_a_sixteen_bit_number(cluster: Cluster, credits: int) -> None:
     assert told(cluster.qos("lp1", credits), ConsoleFailure).code == "bad_amount"

@@ -12,6 +12,7 @@ from protocol.hcall_messages import (
     QueryConfiguration,
     Reconfigured,
 )
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.fake_lpar import FakeLpar, refuse
 
@@ -62,6 +63,11 @@ def test_the_console_is_answered_when_the_partition_has_reconfigured(cluster: Cl
     assert applied.elapsed_us == 1_500_000
 
 
+@fidelity(
+    "5 triggers",
+    "Processor changes reach the hypervisor first: the target is lowered before the kernel knows.",
+    source="K:vas.c",
+)
 def test_the_target_is_lowered_before_the_partition_knows(cluster: Cluster) -> None:
     slow(cluster)
     remove_core(cluster)
@@ -70,6 +76,12 @@ def test_the_target_is_lowered_before_the_partition_knows(cluster: Cluster) -> N
     assert (status.cores, status.generation, status.acknowledged) == (1, 1, 0)
 
 
+@fidelity(
+    "1 over-use",
+    "When a partition loses credits the hypervisor revokes no window: requests on all of them keep working until "
+    "the operating system closes them.",
+    source="ML:b36ad1f66c",
+)
 def test_nothing_is_revoked_when_a_target_is_lowered(cluster: Cluster) -> None:
     lp1 = slow(cluster)
     windows = [lp1.open_window() for _ in range(40)]

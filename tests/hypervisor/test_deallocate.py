@@ -8,6 +8,7 @@ from protocol.codes import HcallCode, WindowStatus
 from protocol.fabric_messages import CloseContext, ProgramContext
 from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow
 from protocol.message import Message
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.fake_lpar import modify
 
@@ -60,6 +61,11 @@ def test_a_window_of_an_earlier_incarnation_cannot_be_deallocated(cluster: Clust
     assert cluster.pool("lp1") == (40, 1)
 
 
+@fidelity(
+    "1 hcalls",
+    "H_DEALLOCATE_VAS_WINDOW is busy until every request of the window is over, faulted ones included.",
+    source="K:vas.c",
+)
 def test_requests_in_flight_make_deallocate_long_busy_for_a_millisecond(cluster: Cluster) -> None:
     lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
     window = lp1.open_window()
@@ -94,6 +100,12 @@ def test_the_credit_is_in_use_until_the_kernel_has_its_answer(cluster: Cluster) 
     assert cluster.pool("lp1") == (40, 0)
 
 
+@fidelity(
+    "1 hcalls",
+    "Whether requests in flight are completed or killed when their window is deallocated is not public.",
+    source="ML:0bab8a44ac",
+    differs="They complete, and the hcall stays long-busy until then.",
+)
 def test_a_deallocate_that_waits_is_answered_when_the_last_request_completes(cluster: Cluster) -> None:
     lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
     window = lp1.open_window()

@@ -8,6 +8,7 @@ from hypervisor.rows import FaultRow, Put
 from protocol.codes import HcallCode
 from protocol.fabric_messages import CloseContext, ReturnCredit
 from protocol.hcall_messages import HDeallocateVasWindow, HGetNxFault
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, Kill, settings
 from tests.hypervisor.fake_unit import fault_of
 from tests.hypervisor.faulted import faulted, opened, rows
@@ -20,6 +21,11 @@ FENCE_US = 31 * SECOND_US
 # The window goes.
 
 
+@fidelity(
+    "1 hcalls",
+    "H_DEALLOCATE_VAS_WINDOW is busy until every request of the window is over, faulted ones included.",
+    source="K:vas.c",
+)
 def test_a_deallocation_is_long_busy_until_the_fault_is_fetched(cluster: Cluster) -> None:
     window_id, lp1 = faulted(cluster), cluster.lpars["lp1"]
     deallocate = HDeallocateVasWindow(window_id=window_id)

@@ -10,6 +10,7 @@ from protocol.fabric_messages import CreditReturned, FaultNoted, FaultRaised, Re
 from protocol.hcall_messages import FaultInterrupt, HGetNxFault, NxFault
 from protocol.message import Message
 from protocol.telemetry_messages import FaultMoved
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.fake_unit import fault_of
 from tests.hypervisor.faulted import faulted, opened, rows
@@ -22,6 +23,11 @@ LEASE_US = 11 * SECOND_US
 # A fault and its fetching.
 
 
+@fidelity(
+    "3 faults",
+    "A fault raises the fault interrupt of its window, which H_ALLOCATE_VAS_WINDOW named.",
+    source="K:vas.c",
+)
 def test_a_fault_interrupts_the_windows_partition_and_nobody_else(cluster: Cluster) -> None:
     window_id = faulted(cluster)
     notice = told(next(n for n in cluster.lpars["lp1"].notices if isinstance(n, FaultInterrupt)), FaultInterrupt)
@@ -29,6 +35,11 @@ def test_a_fault_interrupts_the_windows_partition_and_nobody_else(cluster: Clust
     assert cluster.lpars["lp2"].interrupts == cluster.lpars["lp3"].interrupts == []
 
 
+@fidelity(
+    "3 faults",
+    "A fault raises the fault interrupt of its window, which H_ALLOCATE_VAS_WINDOW named.",
+    source="K:vas.c",
+)
 def test_the_interrupt_is_the_one_that_the_allocation_named(cluster: Cluster) -> None:
     window = cluster.lpars["lp1"].open_window(chip=0)
     cluster.units["nx0"].fault(window.window_id)
@@ -37,6 +48,12 @@ def test_the_interrupt_is_the_one_that_the_allocation_named(cluster: Cluster) ->
     assert notice.interrupt == window.fault_interrupt != window.completion_interrupt
 
 
+@fidelity(
+    "3 faults",
+    "H_GET_NX_FAULT writes the faulted CRB into the kernel's buffer, with the faulting address in its stamp and"
+    " the sender's status block address.",
+    source="K:icswx.h",
+)
 def test_the_kernel_fetches_the_faulted_request_with_its_addresses(cluster: Cluster) -> None:
     window_id = faulted(cluster)
     fault = fault_of(window_id, 1)
@@ -50,6 +67,11 @@ def test_the_kernel_fetches_the_faulted_request_with_its_addresses(cluster: Clus
     )
 
 
+@fidelity(
+    "1 hcalls",
+    "The window credit of a faulted request is returned when H_GET_NX_FAULT succeeds, and not before.",
+    source="ML:23a3cf6124",
+)
 def test_the_window_credit_is_back_only_when_the_fault_was_fetched(cluster: Cluster) -> None:
     window_id = faulted(cluster)
     nx0 = cluster.units["nx0"]
@@ -60,16 +82,23 @@ def test_the_window_credit_is_back_only_when_the_fault_was_fetched(cluster: Clus
     assert nx0.faults == []
 
 
+@fidelity("1 hcalls", "H_GET_NX_FAULT without an outstanding fault is H_STATE.", source="ML:23a3cf6124")
 def test_a_fault_can_be_fetched_once(cluster: Cluster) -> None:
     window_id = faulted(cluster)
     assert cluster.lpars["lp1"].fetch(window_id).code is HcallCode.H_SUCCESS
     assert cluster.lpars["lp1"].fetch(window_id) == NxFault(code=HcallCode.H_STATE)
 
 
+@fidelity("1 hcalls", "H_GET_NX_FAULT without an outstanding fault is H_STATE.", source="ML:23a3cf6124")
 def test_a_window_without_a_fault_has_none_to_fetch(cluster: Cluster) -> None:
     assert cluster.lpars["lp1"].fetch(opened(cluster)).code is HcallCode.H_STATE
 
 
+@fidelity(
+    "1 hcalls",
+    "H_GET_NX_FAULT for a window that the partition does not have is H_PARAMETER.",
+    source="ML:23a3cf6124",
+)
 def test_anybody_elses_window_is_a_wrong_parameter(cluster: Cluster) -> None:
     window_id = faulted(cluster)
     assert cluster.lpars["lp2"].fetch(window_id).code is HcallCode.H_PARAMETER
@@ -77,7 +106,8 @@ def test_anybody_elses_window_is_a_wrong_parameter(cluster: Cluster) -> None:
     assert cluster.lpars["lp1"].fetch(window_id).code is HcallCode.H_SUCCESS
 
 
-@pytest.mark.parametrize("buffer_address", [1, 64, 127, 0x8001, (1 << 64) - 1])
+@fidelity("1 hcalls", "H_GET_NX_FAULT with a bad buffer is H_PRIVILEGE.", source="ML:23a3cf6124")
+@pytest.mark.parametrize("buffer_address", [1, 64, 127, 0x8001, 1 << 56, (1 << 64) - 128])
 def test_a_buffer_off_its_128_bytes_is_refused_and_the_fault_stays(cluster: Cluster, buffer_address: int) -> None:
     window_id = faulted(cluster)
     assert cluster.lpars["lp1"].fetch(window_id, buffer_address).code is HcallCode.H_PRIVILEGE
@@ -90,6 +120,9 @@ def test_windows_have_their_own_faults(cluster: Cluster) -> None:
     assert cluster.lpars["lp1"].fetch(first).number == 1
 
 
+@fidelity(
+    "3 faults", "One interrupt is one fault, and each call of H_GET_NX_FAULT fetches one request.", source="K:vas.c"
+)
 def test_the_oldest_fault_comes_first(cluster: Cluster) -> None:
     window_id = faulted(cluster, 5)
     cluster.units["nx0"].contexts[window_id].faults.clear()
@@ -99,6 +132,9 @@ def test_the_oldest_fault_comes_first(cluster: Cluster) -> None:
     assert [lp1.fetch(window_id).number for _ in range(2)] == [5, 6]
 
 
+@fidelity(
+    "3 faults", "One interrupt is one fault, and each call of H_GET_NX_FAULT fetches one request.", source="K:vas.c"
+)
 def test_two_faults_of_a_window_in_a_row_are_both_served(cluster: Cluster) -> None:
     window_id, lp1, nx0 = faulted(cluster), cluster.lpars["lp1"], cluster.units["nx0"]
     for number in range(1, 20):
@@ -121,6 +157,12 @@ def test_any_64_bit_number_and_address_of_a_sender_can_be_stored(cluster: Cluste
 # The interrupt.
 
 
+@fidelity(
+    "3 faults",
+    "The hypervisor raises the interrupt of a fault once.",
+    source="K:vas.c",
+    differs="It repeats it with growing pauses until the fault is fetched: messages can be lost.",
+)
 def test_the_interrupt_is_repeated_with_growing_pauses_until_the_fault_is_fetched(cluster: Cluster) -> None:
     window_id, lp1 = opened(cluster), cluster.lpars["lp1"]
     began_us = cluster.now_us

@@ -5,6 +5,7 @@ from __future__ import annotations
 from protocol.codes import HcallCode
 from protocol.console_messages import ConfigurationApplied
 from protocol.hcall_messages import Configuration
+from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.test_configuration import asked, remove_core
 
@@ -25,6 +26,11 @@ def test_a_held_partition_does_not_learn_of_its_change(cluster: Cluster) -> None
     assert isinstance(cluster.console.answers[number], ConfigurationApplied)
 
 
+@fidelity(
+    "1 over-use",
+    "What the hypervisor refuses is a new allocation while the partition is at or above its target.",
+    source="ML:b36ad1f66c",
+)
 def test_while_it_is_held_a_partition_meets_the_lowered_target_at_the_hypervisor(cluster: Cluster) -> None:
     lp1 = cluster.lpars["lp1"]
     for _ in range(20):

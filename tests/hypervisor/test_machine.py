@@ -17,6 +17,7 @@ from tests.hypervisor.cluster import Cluster, Kill, lasting, settings
 from tests.hypervisor.configuration_rules import ConfigurationRules
 from tests.hypervisor.fake_lpar import modify
 from tests.hypervisor.fault_rules import FaultRules
+from tests.hypervisor.hcall_answers import is_known
 
 SECOND_US = 1_000_000
 LPARS = st.sampled_from(["lp1", "lp2", "lp3"])
@@ -102,12 +103,16 @@ class Machine(ConfigurationRules, FaultRules):
 
     def bind_one(self, lpar: str, window_id: int, process_id: int) -> None:
         phase = self.books.live[lpar][window_id][2]
+        held = [unit.contexts[window_id] for unit in self.cluster.units.values() if window_id in unit.contexts]
         code = self.cluster.lpars[lpar].status_of(modify(window_id, process_id))
         if phase == "closing":
             assert code is HcallCode.H_BUSY
         elif code is HcallCode.H_SUCCESS:
+            assert not any(context.busy for context in held)
             self.note(lpar, window_id, "open")
-        elif code is not HcallCode.H_STATE:
+        elif code is HcallCode.H_STATE:
+            assert [context.busy for context in held] == [True]
+        else:
             assert code is HcallCode.H_LONG_BUSY_ORDER_10_MSEC
             self.note(lpar, window_id, "binding")
 
@@ -231,6 +236,11 @@ class Machine(ConfigurationRules, FaultRules):
         if hasattr(self, "cluster"):
             for unit in self.cluster.units.values():
                 assert not any(unit.takes_paste(window) for window in self.books.returned)
+
+    @invariant()
+    def no_hcall_answers_a_code_that_its_table_does_not_have(self) -> None:
+        if hasattr(self, "cluster"):
+            assert all(is_known(*answer) for answer in self.cluster.core.hcalls.meter.answers)
 
     def calm(self) -> None:
         """Faults stop: everybody is there, every request completes."""

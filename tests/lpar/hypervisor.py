@@ -182,9 +182,13 @@ class FakeHypervisor:
 
     def release(self, code: HcallCode | None = None) -> None:
         """Answer everything held: with this code, or as the table says."""
-        held, self.held = self.held, []
-        for session, number, body in held:
-            self.listener.answer(session, number, self._reply(body, code))
+        for _ in range(len(self.held)):
+            self.release_oldest(code)
+
+    def release_oldest(self, code: HcallCode | None = None) -> None:
+        """Answer what has been held longest."""
+        session, number, body = self.held.pop(0)
+        self.listener.answer(session, number, self._reply(body, code))
 
     def _reply(self, body: Request, scripted: Scripted | None) -> Reply:
         if isinstance(scripted, Reply):

@@ -1,174 +1,292 @@
-"""What a partition's window lists should look like: domain.md 5.2 to 5.7 on plain Python lists.
+"""What a partition's kernel does to its windows: domain.md 5.2 to 5.7 on plain Python lists, beside its hypervisor.
 
-Written from that text alone and sharing nothing with the driver: a window is a name in a list, oldest first, and its
-reasons for being closed are two sets of names. Every operation happens at once.
+Written from that text alone and sharing nothing with the driver. Everything happens at once: an hcall is a function,
+an hcall that fails an exception. The names are vas.c's, so that the two can be read side by side.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
-@dataclass
-class Faults:
-    """Which of the coming hcalls fail: the n-th allocate, modify or deallocate (from 0), or none."""
-
-    allocate: int | None = None
-    modify: int | None = None
-    deallocate: int | None = None
-
-    def hit(self, kind: str) -> bool:
-        """Count one hcall of this kind down; True for the one that fails."""
-        left: int | None = getattr(self, kind)
-        if left is None:
-            return False
-        setattr(self, kind, left - 1 if left else None)
-        return left == 0
+from tests.lpar.model_hypervisor import DEFAULT, QOS, HcallFailed, Hypervisor
 
 
-@dataclass
-class Lists:
-    """One credit type. `granted` is how many windows of it the hypervisor has, forgotten ones included."""
+@dataclass(eq=False)
+class Window:
+    """`name`: its place in the order of opening. `present`: whether the paste page is mapped, None without an mmap."""
 
-    total: int
-    target: int
-    eager: bool = False
-    oldest_first: list[int] = field(default_factory=list)
-    lost_credit: set[int] = field(default_factory=set)
-    lost_by_migration: set[int] = field(default_factory=set)
-    counted_closed: int = 0
-    counted_used: int = 0
-    granted: int = 0
-    faults: Faults = field(default_factory=Faults)
+    kind: str
+    pid: int
+    window_id: int
+    name: int = 0
+    no_cred_close: bool = False
+    migrate_close: bool = False
+    present: bool | None = None
 
-    def is_closed(self, name: int) -> bool:
-        return name in self.lost_credit or name in self.lost_by_migration
-
-    def status(self, name: int) -> str:
-        words = ["no_cred_close"] * (name in self.lost_credit) + ["migrate_close"] * (name in self.lost_by_migration)
+    @property
+    def status(self) -> str:
+        words = ["no_cred_close"] * self.no_cred_close + ["migrate_close"] * self.migrate_close
         return "|".join(words) or "active"
+
+
+@dataclass
+class Caps:
+    """One credit type. `windows` has the newest at its head."""
+
+    kind: str
+    total: int
+    used: int = 0
+    nr_open_windows: int = 0
+    nr_close_wins: int = 0
+    windows: list[Window] = field(default_factory=list)
+    in_progress: list[Window] = field(default_factory=list)
 
     @property
     def active(self) -> int:
-        return len(self.oldest_first) - self.counted_closed
+        return self.nr_open_windows - self.nr_close_wins
 
-    def open(self, name: int, migrating: bool) -> str:
-        """5.3: the outcome as a reason; `opened` where a window results."""
-        if self.counted_used + 1 > self.total:
+    @property
+    def lacking_credit(self) -> list[Window]:
+        """Closed for lost credit alone, newest first."""
+        return [window for window in self.windows if window.no_cred_close and not window.migrate_close]
+
+
+@dataclass
+class Change:
+    """What a reconfiguration did: ids of windows closed, new ids of windows reopened."""
+
+    fine: bool = True
+    closed: list[int] = field(default_factory=list)
+    reopened: list[int] = field(default_factory=list)
+
+
+class Kernel:
+    """A partition's driver. `seen` collects the names of rare states that it came through."""
+
+    def __init__(self, hypervisor: Hypervisor, *, eager: bool) -> None:
+        self.hypervisor = hypervisor
+        self.eager = eager
+        self.caps = {kind: Caps(kind, hypervisor.target[kind]) for kind in (QOS, DEFAULT)}
+        self.migrating = False
+        self.last_name = 0
+        self.retrying: list[str] = []
+        self.seen: set[str] = set()
+
+    # 5.3
+
+    def begin_open(self, kind: str, pid: int) -> Window | str:
+        """Up to the allocation: the window, or why there is none."""
+        caps = self.caps[kind]
+        if caps.used + 1 > caps.total:
             return "no_credit"
-        if migrating:
+        if self.migrating:
             return "migration"
-        if not self._allocate():
+        try:
+            window = Window(kind, pid, self.hypervisor.allocate(kind))
+        except HcallFailed:
             return "hcall_failed"
-        if self.faults.hit("modify"):
-            self._deallocate()
-            self._come_back(migrating)
-            return "hcall_failed"
-        if self.counted_closed != 0:
-            self._deallocate()
-            self._come_back(migrating)
-            return "closed_windows"
-        self.oldest_first.append(name)
-        self.counted_used += 1
-        return "opened"
+        caps.used += 1
+        caps.in_progress.append(window)
+        return window
 
-    def close(self, names: list[int], migrating: bool) -> None:
-        """5.4, for all windows of a process or for one."""
-        removed = False
-        for name in names:
-            if self.is_closed(name):
-                self.counted_closed -= 1
-            elif not self._deallocate():
-                continue
-            self.oldest_first.remove(name)
-            self.lost_credit.discard(name)
-            self.lost_by_migration.discard(name)
-            self.counted_used -= 1
-            removed = True
-        if removed:
-            self._come_back(migrating)
+    def finish_open(self, window: Window, *, modified: bool) -> str:
+        """From the return of H_MODIFY on: `opened`, or why it was undone."""
+        caps = self.caps[window.kind]
+        if modified and caps.nr_close_wins == 0 and not self.migrating:
+            caps.in_progress.remove(window)
+            caps.windows.insert(0, window)
+            caps.nr_open_windows += 1
+            self.last_name += 1
+            window.name = self.last_name
+            self._seen("open in flight overtakes a removal", caps.active > caps.total)
+            return "opened"
+        reason = "migration" if self.migrating else "closed_windows"
+        self._seen("open refused although a credit is idle", caps.used - 1 < caps.total and reason == "closed_windows")
+        self._deallocate_ignoring_errors(window)
+        caps.in_progress.remove(window)
+        caps.used -= 1
+        self.come_back(caps)
+        return reason if modified else "hcall_failed"
 
-    def reconfigure(self, total: int, migrating: bool) -> bool:
-        """5.5: a new total. False where an hcall failed."""
-        before, self.total = self.total, total
-        if before < total:
-            fine = self._reopen_for(total - before)
+    def open(self, kind: str, pid: int) -> Window | str:
+        begun = self.begin_open(kind, pid)
+        if isinstance(begun, str):
+            return begun
+        try:
+            self.hypervisor.modify(begun.window_id, pid)
+        except HcallFailed:
+            return self.finish_open(begun, modified=False)
+        outcome = self.finish_open(begun, modified=True)
+        return begun if outcome == "opened" else outcome
+
+    # 5.4
+
+    def close(self, windows: list[Window]) -> None:
+        """The last references to these windows' files go, in this order."""
+        roomy: list[Caps] = []
+        for window in windows:
+            caps = self.caps[window.kind]
+            if window.status == "active":
+                try:
+                    self.hypervisor.deallocate(window.window_id)
+                except HcallFailed:
+                    self.seen.add("window leaked")
+                    continue
+            else:
+                caps.nr_close_wins -= 1
+                self._seen("negative counter of closed windows", caps.nr_close_wins < 0)
+            caps.windows.remove(window)
+            caps.used -= 1
+            caps.nr_open_windows -= 1
+            if caps not in roomy and caps.lacking_credit and caps.total > caps.active:
+                roomy.append(caps)
+        for caps in roomy:
+            self.seen.add("stranded credits")
+            self.come_back(caps)
+
+    # 5.5
+
+    def dlpar(self) -> Change:
+        """5.6: processors have changed; ask for the default credits."""
+        try:
+            return self.reconfigure(DEFAULT, self.hypervisor.query(DEFAULT))
+        except HcallFailed:
+            return Change(fine=False)
+
+    def reconfigure(self, kind: str, total: int) -> Change:
+        caps, change = self.caps[kind], Change()
+        before, caps.total = caps.total, total
+        try:
+            if before < total:
+                self.reconfig_open_windows(caps, total - before, change, migrate=False)
+            elif caps.active > total:
+                self.reconfig_close_windows(caps, caps.active - total, change, migrate=False)
+        except HcallFailed:
+            change.fine = False
+            self._retry_later(caps)
         else:
-            fine = self._close_excess(self.active - total) if self.active > total else True
-        if fine:
-            self._come_back(migrating)
-        return fine
+            self.come_back(caps, change)
+        return change
 
-    def _close_excess(self, excess: int) -> bool:
-        for name in list(reversed(self.oldest_first)):
-            if self.is_closed(name):
-                self.lost_credit.add(name)
+    def reconfig_close_windows(self, caps: Caps, excess: int, change: Change, *, migrate: bool) -> None:
+        for window in caps.windows:
+            was_active = window.status == "active"
+            if migrate:
+                window.migrate_close = True
+            else:
+                self._seen("removal flags a window that a migration closed", window.status == "migrate_close")
+                window.no_cred_close = True
+            if not was_active:
+                self._seen("both flags", window.no_cred_close and window.migrate_close)
                 continue
-            self.lost_credit.add(name)
-            if not self._deallocate():
-                return False
-            self.counted_closed += 1
+            if window.present:
+                window.present = False
+            try:
+                self.hypervisor.deallocate(window.window_id)
+            except HcallFailed:
+                if not migrate:
+                    self.seen.add("flagged but not counted")
+                    raise
+            caps.nr_close_wins += 1
+            change.closed.append(window.window_id)
             excess -= 1
-            if excess == 0:
-                return True
-        return True
+            if not migrate and excess == 0:
+                return
 
-    def _reopen_for(self, credits: int) -> bool:
-        if self.counted_closed == 0:
-            return True
-        skip = self.counted_closed - credits if self.counted_closed > credits else 0
-        return self._reopen(list(reversed(self.oldest_first))[skip:], self.lost_credit)
+    def reconfig_open_windows(self, caps: Caps, creds: int, change: Change, *, migrate: bool) -> None:
+        if caps.nr_close_wins == 0:
+            return
+        skipped = caps.nr_close_wins - creds if caps.nr_close_wins > creds and not migrate else 0
+        lacking = [window for window in caps.windows if window.no_cred_close]
+        jumped = [window for window in caps.windows[:skipped] if window.no_cred_close]
+        self._seen("skip jumps over windows that the credits would do for", bool(jumped) and creds >= len(lacking))
+        self._seen("skip counts open windows", any(one.status == "active" for one in caps.windows[:skipped]))
+        self._reopen(caps, caps.windows[skipped:], change, migrate=migrate)
 
-    def _reopen(self, names: list[int], reason: set[int]) -> bool:
-        for name in names:
-            if name in self.lost_credit and name in self.lost_by_migration:
-                reason.remove(name)
-            elif name in reason:
-                if not self._allocate():
-                    return False
-                if self.faults.hit("modify"):
-                    self._deallocate()
-                    return False
-                reason.remove(name)
-                self.counted_closed -= 1
-                if self.counted_closed == 0:
-                    return True
-        return True
+    def _reopen(self, caps: Caps, windows: list[Window], change: Change, *, migrate: bool) -> None:
+        for window in windows:
+            if window.no_cred_close and window.migrate_close:
+                self.seen.add("one of two flags cleared")
+                window.no_cred_close, window.migrate_close = migrate, not migrate
+                continue
+            if not (window.migrate_close if migrate else window.no_cred_close):
+                continue
+            window.window_id = self.hypervisor.allocate(caps.kind)
+            try:
+                self.hypervisor.modify(window.window_id, window.pid)
+            except HcallFailed:
+                self.seen.add("modify fails while reopening")
+                self._deallocate_ignoring_errors(window)
+                raise
+            window.no_cred_close = window.migrate_close = False
+            caps.nr_close_wins -= 1
+            change.reopened.append(window.window_id)
+            if caps.nr_close_wins == 0:
+                return
+
+    # 5.7
 
     def suspend(self) -> None:
-        """5.7: everything closes, whatever the hypervisor says."""
-        for name in reversed(self.oldest_first):
-            if not self.is_closed(name):
-                self._deallocate()
-                self.counted_closed += 1
-            self.lost_by_migration.add(name)
+        """Errors are ignored; opens under way see the flag and undo themselves."""
+        self.migrating = True
+        for caps in self.caps.values():
+            try:
+                self.hypervisor.query(caps.kind)
+            except HcallFailed:
+                self.seen.add("query fails in a migration")
+            self.reconfig_close_windows(caps, 0, Change(), migrate=True)
+            while caps.in_progress:
+                self.seen.add("suspended with an open half done")
+                self.finish_open(caps.in_progress[0], modified=True)
 
-    def resume(self) -> bool:
-        """5.7: the hypervisor's target becomes the total, and what the migration closed comes back."""
-        self.total = self.target
-        if self.counted_closed == 0:
-            return True
-        return self._reopen(list(reversed(self.oldest_first)), self.lost_by_migration)
+    def resume(self) -> None:
+        """The first error ends it; the other type is not resumed then."""
+        self.migrating = False
+        for caps in self.caps.values():
+            try:
+                caps.total = self.hypervisor.query(caps.kind)
+            except HcallFailed:
+                self.seen.add("query fails in a migration")
+                return
+            try:
+                self.reconfig_open_windows(caps, 0, Change(), migrate=True)
+            except HcallFailed:
+                self.seen.add("resume stops midway")
+                self._retry_later(caps)
+                return
+            self._seen("total without credits for all that resumed", caps.active > caps.total)
+            self.come_back(caps)
 
-    def come_back_after_resume(self) -> None:
-        self._come_back(migrating=False)
+    # `reopen = "eager"`, which is no kernel's.
 
-    def _come_back(self, migrating: bool) -> None:
-        """`reopen = "eager"`: the oldest of those that only lack credit, as far as there is room."""
-        room = self.total - self.active
-        if not self.eager or migrating or room <= 0:
+    def come_back(self, caps: Caps, change: Change | None = None) -> None:
+        """The oldest of those that only lack credit come back, as far as there is room."""
+        room = caps.total - caps.active
+        if not self.eager or self.migrating or room <= 0 or not caps.lacking_credit:
             return
-        waiting = [name for name in self.oldest_first if self.is_closed(name) and name not in self.lost_by_migration]
-        self._reopen(list(reversed(waiting[:room])), self.lost_credit)
+        change, before = change or Change(), len(change.reopened) if change else 0
+        try:
+            self._reopen(caps, caps.lacking_credit[-room:], change, migrate=False)
+        except HcallFailed:
+            self._retry_later(caps)
+        self._seen("eager reopening", len(change.reopened) > before)
 
-    def _allocate(self) -> bool:
-        if self.faults.hit("allocate") or self.granted >= self.target:
-            return False
-        self.granted += 1
-        return True
+    def a_second_passes(self) -> None:
+        again, self.retrying = self.retrying, []
+        for kind in again:
+            self.seen.add("eager reopening tried again")
+            self.come_back(self.caps[kind])
 
-    def _deallocate(self) -> bool:
-        if self.faults.hit("deallocate"):
-            return False
-        self.granted -= 1
-        return True
+    def _retry_later(self, caps: Caps) -> None:
+        if self.eager and caps.kind not in self.retrying:
+            self.retrying.append(caps.kind)
+
+    def _deallocate_ignoring_errors(self, window: Window) -> None:
+        try:
+            self.hypervisor.deallocate(window.window_id)
+        except HcallFailed:
+            self.seen.add("window left behind in the hypervisor")
+
+    def _seen(self, state: str, reached: bool) -> None:
+        if reached:
+            self.seen.add(state)

@@ -17,6 +17,7 @@ from protocol.hcall_messages import (
     HModifyVasWindow,
 )
 from protocol.message import Request
+from tests.fidelity.rows import fidelity
 from tests.lpar.client_process import Client
 from tests.lpar.hypervisor import Silence
 from tests.lpar.partition import Partition, booted
@@ -34,6 +35,24 @@ def gaps_ms(partition: Partition) -> list[float]:
     return [(later - earlier) / 1_000 for earlier, later in pairwise(moments)]
 
 
+@fidelity(
+    "1 errnos",
+    "Busy codes of allocate, modify and deallocate are not errors: the driver makes the hcall again.",
+    source="K:vas.c",
+)
+@fidelity("1 errnos", "After long busy the driver sleeps for the hint, at least 1 and at most 10 ms.", source="K:vas.c")
+@fidelity(
+    "1 errnos",
+    "The sleep is a range that begins at a tenth of the clamped hint.",
+    source="K:vas.c",
+    differs="It is the clamped hint exactly, so that a run can be repeated.",
+)
+@fidelity(
+    "1 errnos",
+    "After H_BUSY the driver only yields.",
+    source="K:vas.c",
+    differs="It waits 1 ms, because the hypervisor is another process that is reached by messages.",
+)
 @pytest.mark.parametrize(
     ("code", "wait_ms"),
     [
@@ -55,6 +74,15 @@ def test_a_busy_hcall_is_made_again_as_a_new_request_after_the_clamped_hint(code
     assert partition.core.statistics().hcalls[code] == 3
 
 
+@fidelity(
+    "1 errnos",
+    "An open loops on busy codes without end.",
+    source="K:vas.c",
+    differs=(
+        "At `kernel_deadline_ms` it ends with EIO, reason `hcall_busy`, and what the hypervisor may have "
+        "granted is given back."
+    ),
+)
 @pytest.mark.parametrize("request_type", [HAllocateVasWindow, HModifyVasWindow])
 def test_an_open_at_a_busy_hypervisor_ends_at_the_deadline(request_type: type[Request]) -> None:
     partition = booted(1)
@@ -72,6 +100,15 @@ def test_an_open_at_a_busy_hypervisor_ends_at_the_deadline(request_type: type[Re
     partition.open_window(partition.process())
 
 
+@fidelity(
+    "1 errnos",
+    "An open loops on busy codes without end.",
+    source="K:vas.c",
+    differs=(
+        "At `kernel_deadline_ms` it ends with EIO, reason `hcall_busy`, and what the hypervisor may have "
+        "granted is given back."
+    ),
+)
 def test_a_silent_allocate_ends_at_the_deadline_and_a_late_window_is_given_back() -> None:
     partition = booted(1)
     partition.hypervisor.returns(HAllocateVasWindow, Silence.HOLD)
@@ -126,6 +163,16 @@ def test_a_silent_associativity_hcall_ends_at_the_deadline() -> None:
     assert [type(call) for call in partition.hypervisor.made] == [HHomeNodeAssociativity]
 
 
+@fidelity(
+    "1 errnos",
+    "An open loops on busy codes without end.",
+    source="K:vas.c",
+    differs=(
+        "At `kernel_deadline_ms` it ends with EIO, reason `hcall_busy`, and what the hypervisor may have "
+        "granted is given back."
+    ),
+)
+@fidelity("1 errnos", "Closes and reconfigurations loop on busy codes without end.", source="K:vas.c")
 def test_opens_behind_a_close_that_stays_busy_time_out_on_the_mutex() -> None:
     partition = booted(3)
     (window,) = partition.open_windows(1)
@@ -165,6 +212,7 @@ def test_an_open_that_times_out_before_it_is_listed_gives_its_window_back() -> N
     assert not partition.hypervisor.windows
 
 
+@fidelity("1 errnos", "Closes and reconfigurations loop on busy codes without end.", source="K:vas.c")
 def test_a_reconfiguration_waits_for_a_busy_deallocation_without_a_deadline() -> None:
     partition = booted(2)
     partition.open_windows(2)

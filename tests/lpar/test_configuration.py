@@ -12,6 +12,7 @@ from protocol.hcall_messages import (
     QueryConfiguration,
     Reconfigured,
 )
+from tests.fidelity.rows import fidelity
 from tests.lpar.hypervisor import FakeHypervisor, Silence
 from tests.lpar.partition import Partition, booted
 
@@ -24,6 +25,12 @@ def change(partition: Partition, kind: ConfigurationKind, amount: int) -> Reconf
     return partition.hypervisor.reports[-1]
 
 
+@fidelity(
+    "5 triggers",
+    "Dedicated processors: when a processor node comes or goes the kernel asks for its default credits and fits "
+    "its windows to them.",
+    source="K:vas.c",
+)
 def test_a_dedicated_partition_asks_for_its_default_credits_when_processors_change() -> None:
     partition = booted(40)
     partition.hypervisor.targets[CreditType.DEFAULT] = 20
@@ -33,6 +40,11 @@ def test_a_dedicated_partition_asks_for_its_default_credits_when_processors_chan
     assert partition.credits() == (20, 0)
 
 
+@fidelity(
+    "5 triggers",
+    "Shared processors: the same notifier returns at once, so that virtual processors alone change nothing.",
+    source="K:vas.c",
+)
 def test_a_shared_partition_ignores_virtual_processors() -> None:
     partition = booted(16, shared=True)
     partition.hypervisor.targets[CreditType.DEFAULT] = 20
@@ -41,6 +53,11 @@ def test_a_shared_partition_ignores_virtual_processors() -> None:
     assert partition.credits() == (16, 0)
 
 
+@fidelity(
+    "5 triggers",
+    "Shared processors: a new entitled capacity makes the kernel ask for its default credits.",
+    source="ML:be35124103",
+)
 def test_a_shared_partition_follows_its_entitlement() -> None:
     partition = booted(16, shared=True)
     partition.hypervisor.targets[CreditType.DEFAULT] = 20
@@ -50,6 +67,12 @@ def test_a_shared_partition_follows_its_entitlement() -> None:
     assert "partition_entitled_capacity=100\n" in partition.read("/proc/powerpc/lparcfg")
 
 
+@fidelity(
+    "5 credits",
+    "When QoS credits change Linux does not ask for the default credits that this changes.",
+    source="K:vas-sysfs.c",
+)
+@fidelity("5 triggers", "QoS: a write to update_total_credits reconfigures that type alone.", source="K:vas-sysfs.c")
 def test_qos_credits_come_by_drmgr_and_neither_type_is_asked_for() -> None:
     partition = booted(40, qos=4)
     partition.open_windows(4, qos=True)
@@ -79,6 +102,11 @@ def test_without_qos_support_drmgr_cannot_open_the_file() -> None:
     assert report.error.endswith(" to write QoS credits")
 
 
+@fidelity(
+    "5 triggers",
+    "Where copy/paste is not enabled processor changes succeed and nothing is asked.",
+    source="ML:5d15f82b21",
+)
 @pytest.mark.parametrize("shared", [False, True])
 def test_processor_changes_succeed_without_the_accelerator(shared: bool) -> None:
     partition = booted(4, shared=shared)
@@ -88,13 +116,25 @@ def test_processor_changes_succeed_without_the_accelerator(shared: bool) -> None
     assert not partition.hypervisor.made
 
 
-def test_a_failing_capability_query_is_reported() -> None:
+@fidelity(
+    "1 errnos",
+    "Capability queries never return busy, and such a code would be an error like any other.",
+    source="ML:d262fa2e0f",
+)
+@fidelity(
+    "5 triggers",
+    "A failing capability query leaves the total as it was, and the processor change is told of it.",
+    source="K:vas.c",
+)
+@pytest.mark.parametrize("code", [HcallCode.H_HARDWARE, HcallCode.H_BUSY, HcallCode.H_LONG_BUSY_ORDER_1_MSEC])
+def test_a_failing_capability_query_is_reported(code: HcallCode) -> None:
     partition = booted(4)
-    partition.hypervisor.returns(HQueryVasCapabilities, HcallCode.H_HARDWARE)
+    partition.hypervisor.returns(HQueryVasCapabilities, code)
     report = change(partition, ConfigurationKind.CPU, 1)
     assert not report.accepted
-    assert "H_HARDWARE" in report.error
+    assert code.name in report.error
     assert partition.credits() == (4, 0)
+    assert partition.hypervisor.made == [ASK_DEFAULT]
 
 
 def test_a_held_notice_is_made_up_for_by_the_generation_in_a_beat() -> None:

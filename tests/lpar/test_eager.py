@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocol.codes import CreditType, HcallCode, KernelReason
 from protocol.device_messages import Done, OsFailure, TxWinOpen
-from protocol.hcall_messages import HAllocateVasWindow, HModifyVasWindow
+from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, HModifyVasWindow, HQueryVasCapabilities
 from protocol.system import ReopenPolicy
 from tests.lpar.hypervisor import Silence
 from tests.lpar.partition import UPDATE_TOTAL_CREDITS, booted
@@ -96,6 +96,24 @@ def test_after_a_resume_windows_without_credit_come_back_too() -> None:
     assert partition.with_status("no_cred_close") == [4]
 
 
+def test_nothing_comes_back_while_a_suspend_is_under_way() -> None:
+    partition = booted(3, reopen=ReopenPolicy.EAGER)
+    windows = partition.open_windows(3)
+    partition.retarget(2)
+    partition.hypervisor.returns(HQueryVasCapabilities, Silence.HOLD)
+    partition.core.suspend(partition.now_us)
+    partition.settle()
+    partition.hypervisor.made.clear()
+    partition.close(windows[0])
+    assert partition.hypervisor.made == [HDeallocateVasWindow(window_id=windows[0].window_id)]
+    partition.hypervisor.release()
+    partition.settle()
+    assert partition.with_status("no_cred_close|migrate_close") == [3]
+    partition.core.resume(partition.now_us)
+    partition.settle()
+    assert partition.with_status("active") == [3, 2]
+
+
 def test_without_the_eager_policy_the_credit_stays_idle() -> None:
     partition = booted(2, reopen=ReopenPolicy.KERNEL)
     windows = partition.open_windows(2)
@@ -120,3 +138,14 @@ def test_what_the_hypervisor_refused_is_tried_again_every_second() -> None:
     partition.hypervisor.targets[CreditType.QOS] = 3
     partition.advance(1_000)
     assert partition.with_status("active") == [3, 2, 1]
+
+
+def test_what_could_not_come_back_after_a_close_is_tried_again_a_second_later() -> None:
+    partition = booted(3, reopen=ReopenPolicy.EAGER)
+    windows = partition.open_windows(3)
+    partition.retarget(2)
+    partition.hypervisor.returns(HAllocateVasWindow, HcallCode.H_CONSTRAINED)
+    partition.close(windows[0])
+    assert partition.with_status("no_cred_close") == [3]
+    partition.advance(1_000)
+    assert partition.with_status("active") == [3, 2]

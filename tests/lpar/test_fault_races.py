@@ -6,12 +6,12 @@ from protocol.codes import CreditType, HcallCode, KernelReason
 from protocol.device_messages import CloseDescriptor, Done, OsFailure, TxWinOpen, WindowOpened
 from protocol.hcall_messages import (
     ConfigurationKind,
-    HAllocateVasWindow,
     HDeallocateVasWindow,
     HGetNxFault,
     HModifyVasWindow,
 )
 from protocol.session import Ending
+from tests.fidelity.rows import fidelity
 from tests.lpar.client_process import Client
 from tests.lpar.faults import ends, fault, fetches
 from tests.lpar.hypervisor import INTERRUPT_BASE, Silence
@@ -27,6 +27,11 @@ def closing_behind_a_fault(partition: Partition, *, notify: bool = False) -> tup
     return window.client, number
 
 
+@fidelity(
+    "5 races",
+    "A fault of a window that is not listed yet finds its handler: the interrupt is set up with the allocation.",
+    source="K:vas.c",
+)
 def test_an_interrupt_before_the_open_is_listed_finds_the_window() -> None:
     partition = booted(1)
     client = partition.process()
@@ -42,6 +47,15 @@ def test_an_interrupt_before_the_open_is_listed_finds_the_window() -> None:
     assert partition.with_status("active") == [1]
 
 
+@fidelity(
+    "5 open",
+    "An open that is undone frees its interrupt before it deallocates the window.",
+    source="K:vas.c",
+    differs=(
+        "The interrupt is freed after it: a fault of the window is still fetched, without which the "
+        "deallocation would stay busy."
+    ),
+)
 def test_an_interrupt_while_an_open_is_undone_lets_the_deallocation_end() -> None:
     partition = booted(2)
     client = partition.process()
@@ -60,6 +74,11 @@ def test_an_interrupt_while_an_open_is_undone_lets_the_deallocation_end() -> Non
     assert len(partition.core.kernel.driver.fault_lines) == 0
 
 
+@fidelity(
+    "5 close",
+    "An active window is deallocated, then its interrupt is freed, and it leaves the list and the counts.",
+    source="K:vas.c",
+)
 def test_a_close_stays_busy_until_the_fault_of_its_window_is_fetched() -> None:
     partition = booted(1)
     client, number = closing_behind_a_fault(partition)
@@ -89,19 +108,6 @@ def test_other_opens_wait_for_a_close_behind_a_fault_and_go_on_after_it() -> Non
     partition.answer(opener, opening, WindowOpened)
 
 
-def test_an_interrupt_after_the_close_is_ignored() -> None:
-    partition = booted(1)
-    (window,) = partition.open_windows(1)
-    fault(partition, 1, 1)
-    partition.close(window)
-    partition.hypervisor.interrupt(1, 1)
-    partition.hypervisor.interrupt(1, 2)
-    partition.settle()
-    assert len(fetches(partition)) == 1
-    assert len(partition.core.kernel.driver.fault_lines) == 0
-    assert partition.fault_listing() == []
-
-
 def test_the_status_block_is_written_even_if_the_deallocation_is_answered_before_the_fetch() -> None:
     """The answer to H_GET_NX_FAULT is lost and repeated; the window is deallocated meanwhile."""
     partition = booted(1)
@@ -118,6 +124,7 @@ def test_the_status_block_is_written_even_if_the_deallocation_is_answered_before
     assert partition.core.kernel.is_idle
 
 
+@fidelity("5 races", "A window whose request has faulted is closed only after the fault is fetched.", source="K:vas.c")
 def test_a_window_that_lost_its_credit_is_closed_only_after_its_fault_is_fetched() -> None:
     partition = booted(2)
     windows = partition.open_windows(2)
@@ -132,6 +139,7 @@ def test_a_window_that_lost_its_credit_is_closed_only_after_its_fault_is_fetched
     assert len(windows[1].client.blocks) == 1
 
 
+@fidelity("5 races", "A window whose request has faulted is closed only after the fault is fetched.", source="K:vas.c")
 def test_a_suspend_waits_for_the_fault_of_a_window_and_the_reopened_window_counts_anew() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -153,6 +161,11 @@ def test_a_suspend_waits_for_the_fault_of_a_window_and_the_reopened_window_count
     assert len(window.client.blocks) == 2
 
 
+@fidelity(
+    "5 races",
+    "A fault of a window that is not listed yet finds its handler: the interrupt is set up with the allocation.",
+    source="K:vas.c",
+)
 def test_an_interrupt_in_the_middle_of_a_reopening_walk_finds_the_window() -> None:
     partition = booted(2)
     (window, _other) = partition.open_windows(2)
@@ -168,6 +181,11 @@ def test_an_interrupt_in_the_middle_of_a_reopening_walk_finds_the_window() -> No
     assert partition.with_status("active") == [2, 1]
 
 
+@fidelity(
+    "3 faults",
+    "Nothing is written and nobody is signalled while the task is exiting or after it has exited.",
+    source="T:api",
+)
 def test_a_fault_of_a_process_that_has_exited_is_fetched_and_told_to_nobody() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -231,48 +249,3 @@ def test_shutdown_fetches_the_faults_of_the_windows_that_it_closes() -> None:
     partition.advance(5)
     assert not partition.hypervisor.windows
     assert partition.core.effects.exit is not None
-
-
-def test_a_leaked_windows_faults_are_still_fetched() -> None:
-    """H_DEALLOCATE failed, so that the hypervisor still has the window; its request must not hang."""
-    partition = booted(2)
-    (window,) = partition.open_windows(1)
-    partition.hypervisor.returns(HDeallocateVasWindow, HcallCode.H_STATE)
-    partition.close(window)
-    assert partition.core.statistics().leaked == 1
-    fault(partition, 1, 1)
-    assert len(window.client.blocks) == 1
-
-
-def test_an_allocation_that_fails_leaves_no_line() -> None:
-    partition = booted(1)
-    partition.hypervisor.returns(HAllocateVasWindow, HcallCode.H_RESOURCE)
-    client = partition.process()
-    partition.fails(client, TxWinOpen(descriptor=partition.device(client), vas_id=0), KernelReason.HCALL_FAILED)
-    assert len(partition.core.kernel.driver.fault_lines) == 0
-
-
-def test_a_handler_that_outlives_its_window_asks_for_no_more_faults() -> None:
-    partition = booted(1)
-    (window,) = partition.open_windows(1)
-    partition.hypervisor.returns(HGetNxFault, Silence.HOLD)
-    fault(partition, 1, 1)
-    partition.hypervisor.interrupt(1, 2)
-    partition.settle()
-    session, number, body = partition.hypervisor.held.pop()
-    reply = partition.hypervisor._reply(body, None)
-    partition.ask(window.client, CloseDescriptor(descriptor=window.descriptor), Done)
-    partition.hypervisor.listener.answer(session, number, reply)
-    partition.settle()
-    assert len(fetches(partition)) == 1
-    assert partition.core.kernel.is_idle
-
-
-def test_a_reopening_that_fails_leaves_no_line() -> None:
-    partition = booted(1)
-    partition.open_windows(1)
-    partition.retarget(0)
-    partition.hypervisor.returns(HModifyVasWindow, HcallCode.H_P2)
-    assert not partition.retarget(1).accepted
-    assert not partition.hypervisor.windows
-    assert len(partition.core.kernel.driver.fault_lines) == 0

@@ -14,6 +14,7 @@ from protocol.hcall_messages import (
     HQueryVasCapabilities,
     Reconfigured,
 )
+from tests.fidelity.rows import fidelity
 from tests.lpar.hypervisor import FakeHypervisor
 from tests.lpar.partition import GZIP, UPDATE_TOTAL_CREDITS, Partition, booted, system_of
 
@@ -55,6 +56,11 @@ def test_a_partition_without_accelerators_has_no_sysfs_folders() -> None:
     ("shared", "kind"),
     [(False, ConfigurationKind.CPU), (True, ConfigurationKind.CPU), (True, ConfigurationKind.ENTITLEMENT)],
 )
+@fidelity(
+    "5 triggers",
+    "Where copy/paste is not enabled processor changes succeed and nothing is asked.",
+    source="ML:5d15f82b21",
+)
 def test_processor_changes_without_accelerators_succeed_and_ask_nothing(shared: bool, kind: ConfigurationKind) -> None:
     partition = without_accelerators(shared=shared)
     partition.hypervisor.made.clear()
@@ -64,6 +70,7 @@ def test_processor_changes_without_accelerators_succeed_and_ask_nothing(shared: 
         assert "partition_entitled_capacity=3\n" in partition.read("/proc/powerpc/lparcfg")
 
 
+@fidelity("5 migration", "Where copy/paste is not offered a migration does nothing to VAS.", source="K:vas.c")
 def test_migration_without_accelerators_does_nothing() -> None:
     partition = without_accelerators()
     partition.hypervisor.made.clear()

@@ -5,12 +5,23 @@ from __future__ import annotations
 from protocol.codes import FaultOutcome, HcallCode, Instruction
 from protocol.device_messages import CloseDescriptor, Done, Fault, FaultHandled, TxWinOpen, Unmap
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow
+from tests.fidelity.rows import fidelity
 from tests.lpar.hypervisor import Silence
 from tests.lpar.partition import booted
 
 LEASE_AND_MARGIN_MS = 5_000 + 100 + 2_000
 
 
+@fidelity(
+    "3 lifetime",
+    "A window ends with the last reference to its open file: of descriptor and mappings, whichever goes last.",
+    source="T:api",
+)
+@fidelity(
+    "5 close",
+    "An active window is deallocated, then its interrupt is freed, and it leaves the list and the counts.",
+    source="K:vas.c",
+)
 def test_close_without_a_mapping_deallocates_and_returns_the_credit() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -20,6 +31,7 @@ def test_close_without_a_mapping_deallocates_and_returns_the_credit() -> None:
     assert partition.listing() == []
 
 
+@fidelity("5 close", "close returns when the hypervisor has drained the window.", source="K:vas.c")
 def test_close_returns_only_when_the_hypervisor_has_drained_the_window() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -31,6 +43,16 @@ def test_close_returns_only_when_the_hypervisor_has_drained_the_window() -> None
     partition.answer(window.client, number, Done)
 
 
+@fidelity(
+    "3 lifetime",
+    "A window ends with the last reference to its open file: of descriptor and mappings, whichever goes last.",
+    source="T:api",
+)
+@fidelity(
+    "3 lifetime",
+    "Closing the descriptor after mmap leaves the window in use, and it can be pasted to.",
+    source="T:self gzip_vas.c",
+)
 def test_a_mapping_keeps_the_window_after_close() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -45,6 +67,11 @@ def test_a_mapping_keeps_the_window_after_close() -> None:
     assert not partition.hypervisor.windows
 
 
+@fidelity(
+    "3 lifetime",
+    "A window ends with the last reference to its open file: of descriptor and mappings, whichever goes last.",
+    source="T:api",
+)
 def test_every_mapping_holds_a_reference() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -57,6 +84,11 @@ def test_every_mapping_holds_a_reference() -> None:
     assert partition.credits() == (1, 0)
 
 
+@fidelity(
+    "5 close",
+    "A window that is closed already is only dropped, without an hcall, and lowers the number of closed ones.",
+    source="K:vas.c",
+)
 def test_a_closed_windows_close_makes_no_hcall() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -68,6 +100,7 @@ def test_a_closed_windows_close_makes_no_hcall() -> None:
     assert partition.pool().nr_close == 0
 
 
+@fidelity("5 close", "Closing an active window while others are closed reopens none of them.", source="K:vas.c")
 def test_closing_an_active_window_reopens_no_other() -> None:
     partition = booted(3)
     windows = partition.open_windows(3)
@@ -78,6 +111,12 @@ def test_closing_an_active_window_reopens_no_other() -> None:
     assert partition.with_status("active") == [2]
 
 
+@fidelity(
+    "3 lifetime",
+    "If the hypervisor does not deallocate, release returns early and the window stays, counted for ever.",
+    source="T:api",
+)
+@fidelity("5 close", "If the deallocation fails the window stays in the list, counted and active.", source="K:vas.c")
 def test_a_failed_deallocation_leaks_the_window_as_linux_does() -> None:
     partition = booted(2)
     (window,) = partition.open_windows(1)
@@ -98,6 +137,12 @@ def test_a_freed_descriptor_is_the_next_one_given() -> None:
     assert [partition.device(client) for _ in range(3)] == [first, second, third + 1]
 
 
+@fidelity(
+    "3 lifetime",
+    "A killed process is gone at once.",
+    source="T:api",
+    differs="A process is known by its connection: it has exited when that has been gone for `client_lease_ms`.",
+)
 def test_a_dead_process_loses_its_windows_after_its_lease_in_descriptor_order() -> None:
     partition = booted(5)
     windows = partition.open_windows(4)
@@ -113,6 +158,7 @@ def test_a_dead_process_loses_its_windows_after_its_lease_in_descriptor_order() 
     assert list(partition.hypervisor.windows) == [survivor.window_id]
 
 
+@fidelity("3 lifetime", "The exit of a process releases its windows.", source="T:api")
 def test_a_process_that_says_goodbye_loses_its_windows_at_once() -> None:
     partition = booted(3)
     windows = partition.open_windows(2)
@@ -125,6 +171,7 @@ def test_a_process_that_says_goodbye_loses_its_windows_at_once() -> None:
     assert not partition.hypervisor.windows
 
 
+@fidelity("3 lifetime", "The exit of a process releases its windows.", source="T:api")
 def test_closed_windows_of_a_dead_process_are_dropped_without_an_hcall() -> None:
     partition = booted(2)
     windows = partition.open_windows(2)

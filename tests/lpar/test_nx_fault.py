@@ -13,11 +13,23 @@ from protocol.hcall_messages import (
 from protocol.paste_messages import CSB_ADDRESS
 from protocol.refusals import RefusalCode
 from protocol.wire import refuse
+from tests.fidelity.rows import fidelity
 from tests.lpar.faults import block, ends, fault, fetches
 from tests.lpar.hypervisor import INTERRUPT_BASE, Silence
 from tests.lpar.partition import FAULTS_FILE, booted
 
 
+@fidelity(
+    "3 faults",
+    "The kernel writes the status block itself: code 250, extension 0x40, count 0 and the faulting address.",
+    source="T:api",
+)
+@fidelity(
+    "3 faults",
+    "The block is written with its valid bit cleared first, and set last.",
+    source="T:api",
+    differs="The block is one message that arrives whole.",
+)
 def test_a_fault_is_fetched_and_the_status_block_of_its_process_says_250() -> None:
     partition = booted(2)
     (window,) = partition.open_windows(1)
@@ -32,6 +44,11 @@ def test_a_fault_is_fetched_and_the_status_block_of_its_process_says_250() -> No
     assert partition.core.kernel.is_idle
 
 
+@fidelity(
+    "3 faults",
+    "One interrupt is one fault, and each call of H_GET_NX_FAULT fetches one request.",
+    source="K:vas.c",
+)
 def test_two_faults_of_two_windows_are_both_served() -> None:
     partition = booted(2)
     windows = partition.open_windows(2)
@@ -42,6 +59,16 @@ def test_two_faults_of_two_windows_are_both_served() -> None:
     assert partition.hypervisor.fetched == [(1, 1), (2, 1)]
 
 
+@fidelity(
+    "3 faults",
+    "One interrupt is one fault, and each call of H_GET_NX_FAULT fetches one request.",
+    source="K:vas.c",
+)
+@fidelity(
+    "5 races",
+    "A fault that comes while the previous one is handled is counted, and handled by the same run.",
+    source="K:vas.c",
+)
 def test_a_fault_that_arrives_while_one_is_handled_is_counted_and_handled_by_the_same_run() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -76,6 +103,15 @@ def test_repeated_interrupts_of_one_fault_are_one_fault() -> None:
     assert ends(partition) == {"reported": 1}
 
 
+@fidelity(
+    "3 faults",
+    "If H_GET_NX_FAULT fails the fault is skipped, its window credit does not come back, and nothing can be sent "
+    "on the window any more.",
+    source="ML:23a3cf6124",
+    differs=(
+        "The kernel skips and logs it likewise, but the hypervisor repeats an interrupt until its fault is fetched."
+    ),
+)
 def test_a_lost_interrupt_is_made_good_by_its_repeat() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -105,6 +141,16 @@ def test_an_interrupt_of_an_unknown_window_is_ignored() -> None:
     assert not partition.log[1:], "only the boot is told"
 
 
+@fidelity("1 errnos", "H_GET_NX_FAULT is made once for each fault, without a busy loop.", source="K:vas.c")
+@fidelity(
+    "3 faults",
+    "If H_GET_NX_FAULT fails the fault is skipped, its window credit does not come back, and nothing can be sent "
+    "on the window any more.",
+    source="ML:23a3cf6124",
+    differs=(
+        "The kernel skips and logs it likewise, but the hypervisor repeats an interrupt until its fault is fetched."
+    ),
+)
 @pytest.mark.parametrize("code", [HcallCode.H_STATE, HcallCode.H_PARAMETER, HcallCode.H_PRIVILEGE, HcallCode.H_BUSY])
 def test_a_failed_fetch_is_logged_and_skipped(code: HcallCode) -> None:
     partition = booted(1)
@@ -123,6 +169,11 @@ def test_a_failed_fetch_is_logged_and_skipped(code: HcallCode) -> None:
     assert ends(partition) == {"not_fetched": 1, "reported": 1}
 
 
+@fidelity(
+    "5 races",
+    "A fault that comes while the previous one is handled is counted, and handled by the same run.",
+    source="K:vas.c",
+)
 def test_a_failed_fetch_does_not_keep_the_next_fault_from_being_fetched() -> None:
     partition = booted(1)
     partition.open_windows(1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
+from lpar.window import Window
 from protocol.codes import CreditType, HcallCode, KernelReason
-from protocol.device_messages import Done, OsFailure, TxWinOpen
+from protocol.device_messages import Done, TxWinOpen, WindowOpened
 from protocol.hcall_messages import (
     ConfigurationKind,
     HAllocateVasWindow,
@@ -13,6 +16,7 @@ from protocol.hcall_messages import (
     HModifyVasWindow,
     HQueryVasCapabilities,
 )
+from tests.fidelity.rows import fidelity
 from tests.lpar.partition import UPDATE_TOTAL_CREDITS, booted
 
 
@@ -21,6 +25,22 @@ def down(first: int, last: int) -> list[int]:
     return list(range(first, last - 1, -1))
 
 
+def parts_of(window: Window) -> tuple[object, ...]:
+    """What H_ALLOCATE_VAS_WINDOW gives a window."""
+    return (window.window_id, window.paste_address, window.completion_interrupt, window.fault_interrupt)
+
+
+@fidelity(
+    "5 reconfigure",
+    "A lower total closes the windows opened last, newest first; a higher one reopens the oldest of the "
+    "closed, newest of those first.",
+    source="K:vas.c",
+)
+@fidelity(
+    "5 reconfigure",
+    "A closed window stays counted as used: used exceeds total while windows wait for credit.",
+    source="K:vas.c",
+)
 def test_example_a_core_removal_closes_newest_first_and_core_addition_reopens_the_oldest_closed() -> None:
     partition = booted(40)
     partition.open_windows(40)
@@ -35,6 +55,12 @@ def test_example_a_core_removal_closes_newest_first_and_core_addition_reopens_th
     assert partition.with_status("active") == down(40, 1)
 
 
+@fidelity(
+    "5 reconfigure",
+    "Credits that users free while windows are closed stay idle: an open is EBUSY, and one credit more reopens "
+    "one window only.",
+    source="K:vas.c",
+)
 def test_example_c_credits_freed_by_users_stay_stranded() -> None:
     partition = booted(10)
     windows = partition.open_windows(10)
@@ -43,13 +69,21 @@ def test_example_c_credits_freed_by_users_stay_stranded() -> None:
         partition.close(window)
     assert partition.credits() == (7, 6)
     client = partition.process()
-    partition.fails(client, TxWinOpen(descriptor=partition.device(client)), KernelReason.CLOSED_WINDOWS)
+    refused = partition.fails(client, TxWinOpen(descriptor=partition.device(client)), KernelReason.CLOSED_WINDOWS)
+    assert refused.errno == errno.EBUSY
     assert partition.credits() == (7, 6)
     assert partition.order_of(partition.retarget(8).reopened) == [8]
     assert partition.with_status("no_cred_close") == [10, 9]
-    assert partition.pool().active == 4
+    assert partition.with_status("active") == [8, 7, 6, 5]
+    assert partition.pool().total - partition.pool().active == 4
 
 
+@fidelity(
+    "5 reconfigure",
+    "A window closed for lost credit and by a migration loses only the migration's flag at resume, and waits "
+    "for credits.",
+    source="K:vas.c",
+)
 def test_example_d_windows_closed_for_both_reasons_wait_for_the_later_event() -> None:
     partition = booted(10)
     partition.open_windows(10)
@@ -68,6 +102,12 @@ def test_example_d_windows_closed_for_both_reasons_wait_for_the_later_event() ->
     assert partition.with_status("active") == down(8, 1)
 
 
+@fidelity(
+    "5 reconfigure",
+    "Credits added between suspend and resume may reopen nothing later: every window is closed then, and the "
+    "skip jumps over those that lack credit.",
+    source="K:vas.c",
+)
 def test_example_e_credits_added_during_a_migration_skip_list_entries_not_closed_windows() -> None:
     partition = booted(10)
     partition.open_windows(10)
@@ -84,6 +124,12 @@ def test_example_e_credits_added_during_a_migration_skip_list_entries_not_closed
     assert partition.with_status("active") == down(8, 1)
 
 
+@fidelity(
+    "5 reconfigure",
+    "Closing sets the flag and unmaps the paste page before H_DEALLOCATE; only its success counts the window "
+    "as closed.",
+    source="K:vas.c",
+)
 def test_a_window_is_flagged_and_unmapped_before_it_is_deallocated() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
@@ -109,11 +155,20 @@ def test_a_core_removed_between_open_and_mmap_finds_no_mapping_to_unmap() -> Non
     assert partition.window(1).mapping is None
 
 
+@fidelity(
+    "5 reconfigure",
+    "A reopened window is bound to its opener's saved pid, and allocated anywhere: the affinity asked for at "
+    "open is lost.",
+    source="K:vas.c",
+)
 def test_a_reopened_window_has_a_new_id_the_openers_pid_and_no_placement() -> None:
     partition = booted(2)
     client = partition.process(pid=4711)
     partition.open_window(client)
-    partition.open_window(client)
+    near = TxWinOpen(descriptor=partition.device(client), vas_id=-1, processor_id=3)
+    partition.ask(client, near, WindowOpened)
+    (placed,) = [call for call in partition.hypervisor.made[2:] if isinstance(call, HAllocateVasWindow)]
+    assert placed.domain == (7, 3, 0, 0, 0, 0)
     partition.retarget(1)
     partition.hypervisor.made.clear()
     assert partition.retarget(2).reopened == (3,)
@@ -125,66 +180,7 @@ def test_a_reopened_window_has_a_new_id_the_openers_pid_and_no_placement() -> No
     assert (modify.process_id, modify.thread_id, modify.flags) == (4711, 0, 0x5C00000000000000)
 
 
-def test_a_failed_deallocation_aborts_with_the_flag_set_and_the_counter_unchanged() -> None:
-    partition = booted(4)
-    windows = partition.open_windows(4)
-    partition.hypervisor.returns(HDeallocateVasWindow, HcallCode.H_SUCCESS, HcallCode.H_STATE)
-    report = partition.retarget(1)
-    assert not report.accepted
-    assert report.closed == (4,)
-    assert "H_STATE" in report.error
-    assert partition.with_status("no_cred_close") == [4, 3]
-    assert partition.pool().nr_close == 1
-    assert partition.credits() == (1, 4)
-    partition.close(windows[3])
-    partition.close(windows[2])
-    assert partition.pool().nr_close == -1
-    client = partition.process()
-    partition.retarget(9)
-    partition.fails(client, TxWinOpen(descriptor=partition.device(client)), KernelReason.CLOSED_WINDOWS)
-
-
-def test_a_failed_allocation_ends_the_reopening() -> None:
-    partition = booted(4)
-    partition.open_windows(4)
-    partition.retarget(0)
-    partition.hypervisor.enforces = True
-    partition.hypervisor.targets[CreditType.DEFAULT] = 4
-    partition.hypervisor.windows[900] = CreditType.DEFAULT
-    partition.hypervisor.windows[901] = CreditType.DEFAULT
-    report = partition.retarget(4)
-    assert not report.accepted
-    assert len(report.reopened) == 2
-    assert partition.with_status("active") == [4, 3]
-    assert partition.pool().nr_close == 2
-
-
-def test_the_skip_counts_list_entries_whether_they_are_closed_or_not() -> None:
-    partition = booted(10)
-    partition.open_windows(10)
-    partition.retarget(5)
-    partition.hypervisor.fails_at(HAllocateVasWindow, 1, HcallCode.H_CONSTRAINED)
-    assert partition.order_of(partition.retarget(8).reopened) == [8]
-    assert partition.with_status("no_cred_close") == [10, 9, 7, 6]
-    assert partition.order_of(partition.retarget(9).reopened) == [7, 6]
-    assert partition.with_status("no_cred_close") == [10, 9]
-
-
-def test_a_failed_modify_gives_the_window_back_and_keeps_the_flag() -> None:
-    partition = booted(2)
-    partition.open_windows(2)
-    partition.retarget(0)
-    partition.hypervisor.returns(HModifyVasWindow, HcallCode.H_P2)
-    partition.hypervisor.made.clear()
-    report = partition.retarget(2)
-    assert not report.accepted
-    assert report.reopened == ()
-    kinds = [type(call) for call in partition.hypervisor.made]
-    assert kinds == [HQueryVasCapabilities, HAllocateVasWindow, HModifyVasWindow, HDeallocateVasWindow]
-    assert not partition.hypervisor.windows
-    assert partition.with_status("no_cred_close") == [2, 1]
-
-
+@fidelity("5 reconfigure", "Default and QoS windows are reconfigured apart, each by its own total.", source="K:vas.c")
 def test_the_two_types_are_reconfigured_apart() -> None:
     partition = booted(3, qos=2)
     partition.open_windows(2, qos=True)
@@ -198,14 +194,7 @@ def test_the_two_types_are_reconfigured_apart() -> None:
     assert partition.credits() == (1, 3)
 
 
-def test_a_failing_reconfiguration_by_write_is_einval() -> None:
-    partition = booted(0, qos=2)
-    partition.open_windows(2, qos=True)
-    partition.hypervisor.returns(HDeallocateVasWindow, HcallCode.H_STATE)
-    failure = partition.answer(partition.reader, partition.write(UPDATE_TOTAL_CREDITS, "0"), OsFailure)
-    assert (failure.errno, failure.reason, failure.hcall) == (22, KernelReason.RECONFIGURE, HcallCode.H_STATE)
-
-
+@fidelity("5 reconfigure", "A lower total that covers the active windows closes nothing.", source="K:vas.c")
 @pytest.mark.parametrize("total", [10, 12])
 def test_a_total_that_covers_the_active_windows_closes_nothing(total: int) -> None:
     partition = booted(20)
@@ -213,3 +202,22 @@ def test_a_total_that_covers_the_active_windows_closes_nothing(total: int) -> No
     report = partition.retarget(total)
     assert (report.accepted, report.closed, report.reopened) == (True, (), ())
     assert partition.credits() == (total, 10)
+
+
+@fidelity(
+    "5 reconfigure",
+    "Id, paste address and interrupts of a reopened window are all new, and the order of the list stays.",
+    source="K:vas.c",
+)
+def test_everything_of_a_reopened_window_is_new_but_its_place() -> None:
+    partition = booted(3)
+    partition.open_windows(3)
+    before = [parts_of(window) for window in partition.pool().newest_first()]
+    partition.retarget(0)
+    assert len(partition.retarget(3).reopened) == 3
+    after = [parts_of(window) for window in partition.pool().newest_first()]
+    for old, new in zip(before, after, strict=True):
+        assert all(one != other for one, other in zip(old, new, strict=True))
+    assert [window.order for window in partition.pool().newest_first()] == [3, 2, 1]
+    lines = partition.core.kernel.driver.fault_lines
+    assert {line.window_id for line in lines} == {window.window_id for window in partition.pool().newest_first()}

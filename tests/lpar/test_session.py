@@ -14,6 +14,7 @@ from protocol.hcall_messages import (
 )
 from protocol.refusals import RefusalCode
 from protocol.session import Ending
+from tests.fidelity.rows import fidelity
 from tests.lpar.hypervisor import FakeHypervisor, Silence
 from tests.lpar.partition import WINDOWS_FILE, Partition, booted
 
@@ -22,6 +23,11 @@ def fresh(default: int = 4, qos: int = 2) -> Partition:
     return Partition(FakeHypervisor({CreditType.DEFAULT: default, CreditType.QOS: qos}))
 
 
+@fidelity(
+    "2 capabilities",
+    "At its start the kernel asks for the overall bits and then for each type that they name, QoS first.",
+    source="K:vas.c",
+)
 def test_boot_asks_for_limits_then_for_every_window_type() -> None:
     partition = fresh()
     partition.settle()
@@ -49,6 +55,12 @@ def test_before_the_boot_has_finished_system_calls_are_put_off() -> None:
     partition.answer(client, number, DeviceOpened)
 
 
+@fidelity(
+    "1 errnos",
+    "A capability query that fails with H_FUNCTION is silent, because the hypervisor has no VAS; any other "
+    "failure is logged.",
+    source="K:vas.c",
+)
 @pytest.mark.parametrize("code", [HcallCode.H_FUNCTION, HcallCode.H_HARDWARE])
 def test_without_vas_the_partition_runs_on_without_a_device(code: HcallCode) -> None:
     partition = fresh()
@@ -61,12 +73,27 @@ def test_without_vas_the_partition_runs_on_without_a_device(code: HcallCode) -> 
     assert complained is (code is not HcallCode.H_FUNCTION)
 
 
+@fidelity(
+    "2 capabilities",
+    "A type whose user mode does not include copy/paste (0x01) leaves the partition without the device.",
+    source="K:vas.c",
+)
+@fidelity(
+    "3 ioctl",
+    "Where the hypervisor does not offer user-mode copy/paste there is no device to open.",
+    source="K:vas.c",
+)
 def test_without_user_mode_copy_paste_there_is_no_device() -> None:
     partition = Partition(FakeHypervisor({CreditType.DEFAULT: 4, CreditType.QOS: 2}, user_mode=0x10))
     partition.settle()
     partition.fails(partition.process(), OpenDevice(), KernelReason.NO_DEVICE)
 
 
+@fidelity(
+    "2 capabilities",
+    "A failing query of the default type leaves the partition without the device, whatever the QoS type said.",
+    source="K:vas.c",
+)
 def test_a_failing_query_of_one_type_takes_the_device_away_altogether() -> None:
     partition = fresh()
     partition.hypervisor.fails_at(HQueryVasCapabilities, 2, HcallCode.H_PARAMETER)

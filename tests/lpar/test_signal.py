@@ -25,6 +25,7 @@ from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow
 from protocol.message import Request
 from protocol.refusals import RefusalCode
 from protocol.wire import refuse
+from tests.fidelity.rows import fidelity
 from tests.lpar.client_process import Client
 from tests.lpar.hypervisor import Silence
 from tests.lpar.partition import UPDATE_TOTAL_CREDITS, WINDOWS_FILE, Partition, booted
@@ -45,6 +46,12 @@ def stubborn(partition: Partition) -> Client:
     return client
 
 
+@fidelity(
+    "3 faults",
+    "A status block that cannot be written ends the process that opened the window with SIGSEGV, with the block's "
+    "address.",
+    source="T:api",
+)
 def test_the_signal_goes_to_the_thread_that_opened_the_window_with_the_blocks_address() -> None:
     partition = booted(2)
     window = partition.open_window(partition.process(pid=PID))
@@ -56,6 +63,7 @@ def test_the_signal_goes_to_the_thread_that_opened_the_window_with_the_blocks_ad
     assert partition.core.statistics().killed == 1
 
 
+@fidelity("3 faults", "The signal's default action ends the process: its windows are released.", source="T:api")
 def test_the_process_loses_its_windows_and_then_its_session_and_no_other_process_is_touched() -> None:
     partition = booted(4)
     client = stubborn(partition)
@@ -126,6 +134,11 @@ def test_an_open_under_way_ends_with_esrch_and_its_window_is_given_back(taken_fi
     assert len(partition.core.kernel.driver.fault_lines) == 0
 
 
+@fidelity(
+    "3 faults",
+    "Nothing is written and nobody is signalled while the task is exiting or after it has exited.",
+    source="T:api",
+)
 def test_further_faults_of_the_dying_process_are_fetched_without_a_second_signal() -> None:
     partition = booted(2)
     client = stubborn(partition)

@@ -7,6 +7,7 @@ import pytest
 from nxunit.statistics import FaultCause, RefusalCause
 from protocol.codes import CreditType, FunctionCode
 from protocol.paste_messages import Crb, PasteCompleted
+from tests.fidelity.rows import fidelity
 from tests.nxunit.bench import CLIENT, Bench, done, token_of
 
 
@@ -15,6 +16,11 @@ def bench() -> Bench:
     return Bench()
 
 
+@fidelity(
+    "2 accelerator",
+    "A paste takes one send-window credit and one slot of the receive FIFO; with both it is accepted.",
+    source="UM p.46-47",
+)
 def test_a_paste_with_window_credit_and_slot_is_accepted_and_completes(bench: Bench) -> None:
     assert bench.program(1)
     assert bench.paste(1, 1, b"abc") == [("accepted", 1)]
@@ -37,6 +43,13 @@ def test_another_windows_token_faults(bench: Bench) -> None:
     assert bench.paste(1, 1) == [("accepted", 1)]
 
 
+@fidelity(
+    "2 accelerator",
+    "A paste that lacks the window credit or the slot is refused and nothing is queued; the sender is not told "
+    "which it was.",
+    source="UM p.46-47",
+)
+@fidelity("2 accelerator", "The window credit is back when the request has completed.", source="UM p.46-47")
 def test_a_second_request_on_a_window_is_refused_until_the_first_completes(bench: Bench) -> None:
     bench.program(1)
     assert bench.paste(1, 1) == [("accepted", 1)]
@@ -52,6 +65,12 @@ def test_a_second_request_on_a_window_is_refused_until_the_first_completes(bench
     assert bench.paste(1, 4) == [("accepted", 4)]
 
 
+@fidelity("2 accelerator", "The window credit is back when the request has completed.", source="UM p.46-47")
+@fidelity(
+    "2 accelerator",
+    "A window's credits are how many requests it may have outstanding; on PowerVM that is 1.",
+    source="K:vas.c",
+)
 def test_as_many_requests_as_window_credits_are_in_flight(bench: Bench) -> None:
     bench.program(1, window_credits=2)
     assert [bench.paste(1, number)[0][0] for number in (1, 2, 3)] == ["accepted", "accepted", "refused"]
@@ -59,6 +78,13 @@ def test_as_many_requests_as_window_credits_are_in_flight(bench: Bench) -> None:
     assert bench.paste(1, 4) == [("accepted", 4)]
 
 
+@fidelity(
+    "2 accelerator",
+    "A paste that lacks the window credit or the slot is refused and nothing is queued; the sender is not told "
+    "which it was.",
+    source="UM p.46-47",
+)
+@fidelity("2 accelerator", "The slot is free again when NX pulls the request out of the FIFO.", source="UM p.46-47")
 def test_a_full_fifo_refuses_and_queues_nothing(bench: Bench) -> None:
     for window_id in range(1, 7):
         bench.program(window_id)
@@ -71,6 +97,11 @@ def test_a_full_fifo_refuses_and_queues_nothing(bench: Bench) -> None:
     assert bench.paste(6, 1) == [("refused", 1)]
 
 
+@fidelity(
+    "2 accelerator",
+    "There are two receive FIFOs, of high and of normal priority, and NX prefers the high one.",
+    source="UM p.28-30",
+)
 def test_a_full_normal_fifo_leaves_qos_pastes_alone_and_they_go_first(bench: Bench) -> None:
     for window_id in range(1, 5):
         bench.program(window_id)
@@ -81,6 +112,12 @@ def test_a_full_normal_fifo_leaves_qos_pastes_alone_and_they_go_first(bench: Ben
     assert bench.told[-1].frames == (b"soq",)
 
 
+@fidelity(
+    "2 accelerator",
+    "DMA holds a current and a prefetched request for each engine.",
+    source="UM p.28-30",
+    differs="One job at a time; the next one stays in the FIFO.",
+)
 def test_the_engine_has_one_job_at_a_time(bench: Bench) -> None:
     for window_id in (1, 2):
         bench.program(window_id)

@@ -7,17 +7,25 @@ import pytest
 from nxunit.context import ContextTable
 from protocol import fabric_messages as fabric
 from protocol.codes import CreditType, ExitCode
+from protocol.fabric_messages import ContextProgrammed
 from protocol.message import Message
 from protocol.refusals import RefusalCode
 from protocol.session import Called, Opened
 from protocol.session_messages import BeatEcho, Hello, Refused
 from protocol.wire import refuse
-from tests.nxunit.bench import Bench, everything, nothing, token_of
+from tests.nxunit.bench import Bench, done, everything, nothing, token_of
 
 
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
+
+
+def wanted(window_id: int, process_id: int, window_credits: int = 1) -> fabric.ProgramContext:
+    return fabric.ProgramContext(
+        window_id=window_id, lpar="lp1", credit_type=CreditType.DEFAULT, window_credits=window_credits,
+        process_id=process_id, token=token_of(window_id),
+    )  # fmt: skip
 
 
 def ready_calls(bench: Bench) -> list[fabric.UnitReady]:
@@ -107,6 +115,29 @@ def test_a_context_programmed_again_keeps_its_pastes(bench: Bench) -> None:
     reply = bench.answer(bench.call(fabric.ListContexts()))
     summary = fabric.ContextSummary(window_id=1, token=token_of(1), process_id=9)
     assert reply == fabric.Contexts(contexts=(summary,))
+
+
+def test_a_programmed_context_tells_its_requests_queued_running_and_stopped_by_a_fault(bench: Bench) -> None:
+    same, other = (wanted(1, process_id, window_credits=3) for process_id in (500, 9))
+
+    def told() -> tuple[tuple[bool, int], ...]:
+        replies = [bench.answer(bench.call(body)) for body in (other, same)]
+        return tuple((reply.accepted, reply.in_flight) for reply in replies if isinstance(reply, ContextProgrammed))
+
+    bench.call(same)
+    assert bench.answer(bench.call(same)) == ContextProgrammed(window_id=1, accepted=True, in_flight=0)
+    bench.fault(1, 1)
+    assert told() == ((False, 1), (True, 1))
+    bench.paste(1, 2)
+    bench.paste(1, 3)
+    running = bench.unit.take_job(bench.now_us)
+    assert running is not None
+    assert told() == ((False, 3), (True, 3))
+    bench.unit.finish(running, done(running), bench.now_us)
+    bench.work()
+    assert told() == ((False, 1), (True, 1))
+    bench.give_back(1, 1)
+    assert bench.answer(bench.call(other)) == ContextProgrammed(window_id=1, accepted=True, in_flight=0)
 
 
 def test_a_window_id_programmed_with_another_token_is_another_window(bench: Bench) -> None:

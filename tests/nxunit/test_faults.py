@@ -10,6 +10,7 @@ from protocol import fabric_messages as fabric
 from protocol.clock import MILLISECOND_US
 from protocol.codes import FunctionCode, Operand
 from protocol.paste_messages import Crb
+from tests.fidelity.rows import fidelity
 from tests.nxunit.bench import Bench, stopped
 
 FAULTS_WAIT_MS = FAULTS_WAIT_US // MILLISECOND_US
@@ -23,6 +24,12 @@ def bench() -> Bench:
     return bench
 
 
+@fidelity(
+    "3 faults",
+    "On a translation fault NX writes no status block, raises no completion interrupt and returns no window "
+    "credit: system software owns the request.",
+    source="UM p.46-47",
+)
 def test_a_fault_is_told_instead_of_completed_and_keeps_its_window_credit(bench: Bench) -> None:
     crb = Crb(function=FunctionCode.COMPRESS_DHT, target_bytes=100, source_address=0x7000_0000, csb_address=0x9000)
     bench.paste(1, 4, crb=crb)
@@ -47,6 +54,11 @@ def test_the_engine_goes_on_with_the_next_request_at_once(bench: Bench) -> None:
     assert bench.unit.statistics().normal_queued == 0
 
 
+@fidelity(
+    "1 hcalls",
+    "The window credit of a faulted request is returned when H_GET_NX_FAULT succeeds, and not before.",
+    source="ML:23a3cf6124",
+)
 def test_the_window_credit_is_back_when_the_fault_was_fetched(bench: Bench) -> None:
     bench.fault(1, 1)
     assert bench.answer(bench.give_back(1, 1)) == fabric.CreditReturned(window_id=1, number=1)
@@ -87,6 +99,11 @@ def test_a_repeat_of_a_faulted_paste_is_accepted_and_never_run(bench: Bench) -> 
     assert bench.work() == [("completed", 8)], "a later request is computed again as ever"
 
 
+@fidelity(
+    "3 faults",
+    "A faulted request is outstanding until it is fetched: its window does not close before.",
+    source="K:vas.c",
+)
 def test_a_closing_window_drains_behind_its_fault(bench: Bench) -> None:
     bench.fault(1, 1)
     number = bench.close(1)
@@ -101,6 +118,11 @@ def test_a_closing_window_drains_behind_its_fault(bench: Bench) -> None:
     assert bench.held() == [2]
 
 
+@fidelity(
+    "3 faults",
+    "A faulted request is outstanding until it is fetched: its window does not close before.",
+    source="K:vas.c",
+)
 def test_a_window_that_closes_waits_for_requests_and_faults_alike() -> None:
     bench = Bench()
     bench.program(1, window_credits=2)

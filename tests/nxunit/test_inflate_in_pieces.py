@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nxunit.engine import Engine
 from nxunit.job import Job, Suspended
 from protocol.codes import CompletionCode, FunctionCode
+from tests.fidelity.rows import fidelity
 from tests.nxunit.jobs import ERROR, FULL, KINDS, NOISE, PARTIAL, TEXT, data, is_terminated, job, raw_deflate, resumed
 
 SMALL = Engine(4_096)
@@ -47,6 +48,7 @@ def decompress_in_pieces(engine: Engine, stream: bytes, piece_sizes: list[int], 
         assert turn < 10_000
 
 
+@fidelity("2 requests", "A request never overwrites its inputs, so that it can be sent again.", source="UM p.55")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("piece_bytes", [700, 4_096, 100_000])
 def test_a_stream_in_pieces_comes_out_whole(kind: str, piece_bytes: int) -> None:
@@ -54,6 +56,13 @@ def test_a_stream_in_pieces_comes_out_whole(kind: str, piece_bytes: int) -> None
     assert decompress_in_pieces(SMALL, raw_deflate(plain), [piece_bytes], repeat=True) == plain
 
 
+@fidelity(
+    "2 accelerator",
+    "A decompression whose source was all delivered when the target's count crosses the limit completes normally.",
+    source="UM p.67",
+    differs="It is suspended all the same; its last byte of source is asked for again, so that there is something to "
+    "resume with.",
+)
 @pytest.mark.parametrize("limit_bytes", [1, 7, 258, 1_000])
 @pytest.mark.parametrize("piece_bytes", [1, 2, 5])
 def test_few_bytes_of_source_that_hold_much_output_make_progress(limit_bytes: int, piece_bytes: int) -> None:
@@ -80,6 +89,7 @@ def test_a_target_of_exactly_the_limit_is_suspended_not_exhausted() -> None:
     assert is_terminated(outcome, CompletionCode.TARGET_SPACE)
 
 
+@fidelity("2 accelerator", "The limit counts target bytes when decompressing.", source="UM p.56-57")
 def test_the_limit_suspends_with_source_left_over() -> None:
     stream = raw_deflate(bytes(1 << 20), 9)
     outcome = SMALL.complete(job(FunctionCode.DECOMPRESS, stream))
@@ -103,6 +113,11 @@ def test_output_of_exactly_the_limit_in_a_resumed_job_completes() -> None:
     assert (second.csb.code, second.csb.ended, second.target) == (CompletionCode.OK, True, bytes(4_096))
 
 
+@fidelity(
+    "2 requests",
+    "Source that ends before the stream is completion code 3, partial, and can be resumed.",
+    source="UM p.66-71",
+)
 def test_source_that_ends_early_can_be_continued() -> None:
     stream = raw_deflate(TEXT[:3_000])
     first = SMALL.complete(job(FunctionCode.DECOMPRESS, stream[:-1]))
@@ -121,6 +136,7 @@ def test_trailing_source_after_a_resumed_stream_is_left_over() -> None:
     assert second.csb.processed_bytes == len(stream) - 100
 
 
+@fidelity("2 requests", "A request never overwrites its inputs, so that it can be sent again.", source="UM p.55")
 def test_a_failed_resume_can_be_tried_again_from_the_same_state() -> None:
     stream = raw_deflate(TEXT[:6_000])
     first = SMALL.complete(job(FunctionCode.DECOMPRESS, stream))

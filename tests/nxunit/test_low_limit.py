@@ -8,6 +8,7 @@ from nxunit.engine import Engine
 from nxunit.job import Completion, Job
 from protocol.codes import CompletionCode, CreditType, FunctionCode
 from protocol.paste_messages import HISTORY_MAX_BYTES, Crb, CsbBody, PasteCompleted
+from tests.fidelity.rows import fidelity
 from tests.nxunit.bench import Bench, done
 from tests.nxunit.jobs import NOISE, TEXT, raw_deflate, raw_inflate
 
@@ -38,6 +39,11 @@ def work_and_look(bench: Bench) -> bool:
     return jobs[0].low_limit
 
 
+@fidelity(
+    "2 accelerator",
+    "While a high-priority request waits the job is held to the low limit, whichever priority it has.",
+    source="UM p.64",
+)
 def test_a_job_is_held_while_a_high_priority_request_waits_behind_it(bench: Bench) -> None:
     bench.paste(10, 1)
     bench.paste(11, 1)
@@ -45,6 +51,7 @@ def test_a_job_is_held_while_a_high_priority_request_waits_behind_it(bench: Benc
     assert [work_and_look(bench) for _ in range(3)] == [True, False, False]
 
 
+@fidelity("2 accelerator", "Without high priority waiting the high limit applies.", source="UM p.64")
 def test_normal_requests_that_wait_hold_nobody(bench: Bench) -> None:
     bench.paste(1, 1)
     bench.paste(2, 1)
@@ -52,6 +59,13 @@ def test_normal_requests_that_wait_hold_nobody(bench: Bench) -> None:
     assert [work_and_look(bench) for _ in range(3)] == [False, False, False]
 
 
+@fidelity(
+    "2 accelerator",
+    "A high-priority request that arrives while a job runs holds that job to the low limit.",
+    source="UM p.56-57",
+    differs="A job runs whole; held is one that begins while high priority waits, and since that goes first it has "
+    "high priority itself.",
+)
 def test_what_arrives_after_the_engine_took_the_job_does_not_hold_it(bench: Bench) -> None:
     bench.paste(1, 1)
     job = bench.unit.take_job(bench.now_us)
@@ -120,6 +134,7 @@ class Client:
         return copied
 
 
+@fidelity("2 accelerator", "What a limit has suspended is finished by requests that resume.", source="UM p.56-57")
 def test_a_client_that_resumes_gets_all_its_data(bench: Bench) -> None:
     client = Client(bench, Engine(low_limit_bytes=LOW))
     assert raw_inflate(client.compress(PLAIN)) == PLAIN
@@ -132,6 +147,12 @@ def test_a_client_that_resumes_gets_all_its_data(bench: Bench) -> None:
     assert decompressions == len(PLAIN) // LOW
 
 
+@fidelity(
+    "2 accelerator",
+    "A byte-count limit of 0 is none.",
+    source="UM p.64",
+    differs="A low limit of 0 leaves the request limit, which is always there.",
+)
 def test_a_low_limit_of_0_lets_each_request_finish(bench: Bench) -> None:
     client = Client(bench, Engine(low_limit_bytes=0))
     assert raw_inflate(client.compress(PLAIN)) == PLAIN

@@ -10,6 +10,7 @@ from nxunit.job import Completion, Job, TranslationFault
 from nxunit.pages import first_absent
 from protocol.codes import CompletionCode, FunctionCode, Operand
 from protocol.paste_messages import CSB_ADDRESS, PAGE_BYTES, Crb
+from tests.fidelity.rows import fidelity
 from tests.nxunit.jobs import NOISE, ROOM, TEXT, job, raw_deflate
 from tests.nxunit.pages import (
     ENGINE,
@@ -25,6 +26,12 @@ from tests.nxunit.pages import (
 # The page map.
 
 
+@fidelity(
+    "3 faults",
+    "Pages are absent because the operating system has taken them.",
+    source="T:api",
+    differs="The sender says which of its pages, of 64 KiB each, are absent.",
+)
 @pytest.mark.parametrize(
     ("pages", "operand_bytes", "offset"),
     [
@@ -46,6 +53,11 @@ def test_the_first_absent_page_within_the_operand(pages: bytes, operand_bytes: i
 # Pages in processing order.
 
 
+@fidelity(
+    "3 faults",
+    "A request stops at the first page that it touches and that is absent, in the order in which it reads and writes.",
+    source="UM p.46-47",
+)
 def test_the_source_is_read_before_the_target_is_written() -> None:
     request = job(FunctionCode.WRAP, LONG[: 2 * PAGE_BYTES])
     assert ENGINE.run(with_pages(request, absent(0), absent(0))) == source_fault(0)
@@ -54,6 +66,11 @@ def test_the_source_is_read_before_the_target_is_written() -> None:
     assert ENGINE.run(with_pages(request, b"", absent(1))) == target_fault(1)
 
 
+@fidelity(
+    "3 faults",
+    "A request stops at the first page that it touches and that is absent, in the order in which it reads and writes.",
+    source="UM p.46-47",
+)
 def test_the_history_is_the_beginning_of_the_source_operand() -> None:
     request = job(FunctionCode.COMPRESS_RESUME_DHT, LONG[:40_000], history=LONG[:32_768])
     assert ENGINE.run(with_pages(request, absent(0))) == source_fault(0)
@@ -138,6 +155,11 @@ def test_a_small_source_may_fill_an_absent_target_page() -> None:
     assert ENGINE.run(with_pages(request, b"", absent(3))) == target_fault(3)
 
 
+@fidelity(
+    "3 faults",
+    "A request stops at the first page that it touches and that is absent, in the order in which it reads and writes.",
+    source="UM p.46-47",
+)
 def test_what_a_state_holds_is_written_before_more_source_is_read() -> None:
     stream = raw_deflate(bytes(8 * PAGE_BYTES), 9)
     first = ENGINE.complete(job(FunctionCode.DECOMPRESS | 1, stream))
@@ -163,6 +185,12 @@ def test_a_request_that_cannot_be_done_touches_no_page() -> None:
         assert outcome.csb.code is code
 
 
+@fidelity(
+    "2 requests",
+    "An empty source is completion code 14, terminated.",
+    source="UM p.66-71",
+    differs="It is taken: the output is that of no data.",
+)
 def test_an_empty_source_touches_no_source_page() -> None:
     outcome = ENGINE.run(with_pages(job(FunctionCode.WRAP), NONE_PRESENT, NONE_PRESENT))
     assert isinstance(outcome, Completion)
@@ -183,6 +211,11 @@ def test_the_address_is_the_senders_and_wraps_around() -> None:
     assert ENGINE.run(Job(highest, LONG)) == TranslationFault(Operand.TARGET, 2 * PAGE_BYTES - 1)
 
 
+@fidelity(
+    "3 faults",
+    "The status block's page can be absent too, which is why libnxz can lock it (mlock_csb).",
+    source="LNX:lib/nx_zlib.c",
+)
 @pytest.mark.parametrize("function", [FunctionCode.WRAP, 0xFE])
 def test_a_status_block_that_cannot_be_written_is_the_last_to_fault(function: int) -> None:
     crb = Crb(function=function, target_bytes=ROOM, csb_present=False)

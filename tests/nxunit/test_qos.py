@@ -7,6 +7,7 @@ import pytest
 from nxunit.fifo import Priority
 from nxunit.statistics import RefusalCause
 from protocol.codes import CreditType
+from tests.fidelity.rows import fidelity
 from tests.nxunit.bench import FENCE_US, Bench, everything, stopped
 
 DEPTH = 4
@@ -32,6 +33,12 @@ def high_slots(bench: Bench) -> int:
     return bench.unit.fifos.slots(Priority.HIGH)
 
 
+@fidelity(
+    "2 accelerator",
+    "Default credits may be over-committed: a paste can be refused as busy although the partition has its credits.",
+    source="K:vas.c",
+)
+@fidelity("2 accelerator", "A QoS request is always taken if nothing else is in flight on its window.", source="AIX-NA")
 def test_over_committed_default_windows_come_back_refused_and_qos_windows_do_not(bench: Bench) -> None:
     assert answers(bench, DEFAULT_WINDOWS, 1) == ["accepted"] * DEPTH + ["refused"] * (20 - DEPTH)
     assert answers(bench, QOS_WINDOWS, 1) == ["accepted"] * 20
@@ -42,6 +49,7 @@ def test_over_committed_default_windows_come_back_refused_and_qos_windows_do_not
     assert answers(bench, QOS_WINDOWS, 2) == ["accepted"] * 20
 
 
+@fidelity("2 accelerator", "A QoS request is always taken if nothing else is in flight on its window.", source="AIX-NA")
 def test_a_second_request_on_a_qos_window_is_refused_for_its_window_credit_only(bench: Bench) -> None:
     answers(bench, QOS_WINDOWS, 1)
     assert answers(bench, QOS_WINDOWS, 2) == ["refused"] * 20
@@ -60,6 +68,12 @@ def test_repeats_take_no_other_windows_slot(bench: Bench) -> None:
     assert statistics.high_queued <= high_slots(bench)
 
 
+@fidelity(
+    "3 faults",
+    "On a translation fault NX writes no status block, raises no completion interrupt and returns no window "
+    "credit: system software owns the request.",
+    source="UM p.46-47",
+)
 def test_a_translation_fault_holds_a_window_credit_and_no_slot(bench: Bench) -> None:
     for window_id in QOS_WINDOWS:
         bench.paste(window_id, 1)
@@ -70,6 +84,12 @@ def test_a_translation_fault_holds_a_window_credit_and_no_slot(bench: Bench) -> 
     assert bench.paste(101, 2) == [("accepted", 2)]
 
 
+@fidelity(
+    "2 accelerator",
+    "How deep the high-priority FIFO is, and how it is kept free for QoS, is not public.",
+    source="UM p.28-30",
+    differs="It has two slots for each QoS window of the unit, for a request and a repeat, and at least `fifo_depth`.",
+)
 def test_slots_follow_the_qos_windows_and_are_never_below_the_depth() -> None:
     bench = Bench(fifo_depth=DEPTH)
     assert high_slots(bench) == DEPTH

@@ -9,6 +9,7 @@ from nxunit.job import Completion, Job
 from nxunit.resume import RESUME_LIFE_US, SuspendedJobs, WindowKey
 from protocol.codes import CompletionCode, FunctionCode
 from protocol.paste_messages import Crb, CsbBody, PasteCompleted
+from tests.fidelity.rows import fidelity
 from tests.nxunit.bench import Bench, token_of
 from tests.nxunit.jobs import TEXT, raw_deflate
 
@@ -47,6 +48,14 @@ def started() -> tuple[Bench, CsbBody]:
     return bench, decompress(bench, 1, STREAM)
 
 
+@fidelity(
+    "2 requests",
+    "A decompression is resumed from its history and from CPB fields (SUBC, SFBT, RemByteCnt, DHT) that the "
+    "sender keeps.",
+    source="UM p.59",
+    differs="The unit keeps the state and gives a token for it; a history can be given only where a block begins at a "
+    "whole byte.",
+)
 def test_a_stream_is_finished_over_several_pastes_with_repeats() -> None:
     bench, csb = started()
     output, position, number = bench.told[-1].frames[0], csb.processed_bytes, 1
@@ -63,6 +72,12 @@ def test_a_stream_is_finished_over_several_pastes_with_repeats() -> None:
     assert bench.unit.statistics().bytes_in == len(STREAM)
 
 
+@fidelity(
+    "2 requests",
+    "An invalid operand is completion code 8.",
+    source="UM p.66-71",
+    differs="It is what a resume token that the unit does not keep (any more) ends with.",
+)
 def test_a_token_is_of_no_use_to_another_window() -> None:
     bench, csb = started()
     stolen = decompress(bench, 1, STREAM[csb.processed_bytes :], csb.resume, window_id=2)
@@ -70,12 +85,24 @@ def test_a_token_is_of_no_use_to_another_window() -> None:
     assert decompress(bench, 2, STREAM[csb.processed_bytes :], csb.resume).code is CompletionCode.DATA_LENGTH
 
 
+@fidelity(
+    "2 requests",
+    "An invalid operand is completion code 8.",
+    source="UM p.66-71",
+    differs="It is what a resume token that the unit does not keep (any more) ends with.",
+)
 def test_a_guessed_token_is_an_invalid_operand() -> None:
     bench, csb = started()
     guess = bytes(15) + b"\x01"
     assert decompress(bench, 2, STREAM[csb.processed_bytes :], guess).code is CompletionCode.INVALID_OPERAND
 
 
+@fidelity(
+    "2 requests",
+    "An invalid operand is completion code 8.",
+    source="UM p.66-71",
+    differs="It is what a resume token that the unit does not keep (any more) ends with.",
+)
 def test_a_token_expires() -> None:
     bench, csb = started()
     bench.advance(RESUME_LIFE_US // 1000, step_ms=1000)

@@ -70,15 +70,15 @@ def eventually(holds: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> 
 
 @dataclass(slots=True)
 class Cluster:
-    """A running cluster of SYSTEM."""
+    """A running cluster."""
 
     folder: ClusterFolder
     system_path: Path
 
     @classmethod
-    def start(cls, path: Path) -> Cluster:
+    def start(cls, path: Path, system: str = SYSTEM) -> Cluster:
         system_path = path / "test-system.toml"
-        system_path.write_text(SYSTEM)
+        system_path.write_text(system)
         cluster = cls(ClusterFolder(path / "cluster"), system_path)
         try:
             cluster.up()

@@ -10,7 +10,13 @@ import pytest
 
 from lpar.client import ClientError, Lpar, NxGzip, Request, Window
 from protocol.codes import CompletionCode, CreditType, FunctionCode
-from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetEntitlement, SetQosCredits
+from protocol.console_messages import (
+    ChangeProcessors,
+    ConfigurationApplied,
+    MigratePartition,
+    SetEntitlement,
+    SetQosCredits,
+)
 from protocol.dialer import Identity
 from protocol.refusals import RefusalCode
 from protocol.system import SystemSettings, parse_system
@@ -21,6 +27,10 @@ from tests.system.system import System, Weather
 DATA = b"a partition's bytes, over and over " * 300
 REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, len(DATA))
 STORM = Weather(loss=0.1, repeat=0.1, late=0.1)
+ACTS = (
+    "client", "open", "open", "open", "close", "run", "run", "gzip", "cores", "share", "qos", "migrate", "die", "rest",
+)  # fmt: skip
+"""What may happen, as often as it stands here."""
 
 
 @pytest.fixture
@@ -167,9 +177,7 @@ def weather_and_deaths(settings: SystemSettings, seed: int) -> None:
 def act(system: System, random: Random, clients: list[tuple[Lpar, list[Window], NxGzip]]) -> None:
     """One thing that a user, an administrator or fate does."""
     try:
-        match random.choice(
-            ("client", "open", "open", "open", "close", "run", "run", "gzip", "cores", "share", "qos", "die", "rest")
-        ):
+        match random.choice(ACTS):
             case "client":
                 lpar = system.client(random.choice(system.settings.lpar).name)
                 clients.append(
@@ -199,6 +207,9 @@ def act(system: System, random: Random, clients: list[tuple[Lpar, list[Window], 
             case "qos":
                 name = random.choice(system.settings.lpar).name
                 system.console().ask(SetQosCredits(lpar=name, credits=random.randint(0, 8), wait_ms=3_000))
+            case "migrate":
+                name = random.choice(system.settings.lpar).name
+                system.console().ask(MigratePartition(lpar=name, hold_ms=random.choice((0, 500)), wait_ms=3_000))
             case "die":
                 die(system, random, clients)
             case _:

@@ -19,12 +19,12 @@ from protocol.metrics import Family
 
 
 class NxGzip:
-    """Compresses and decompresses on one window of `lpar`, opened when it is first needed.
+    """Compresses and decompresses on a window of `lpar`, opened when it is first needed.
 
     Many tasks may share one: requests take turns on the window, software runs in the loop's default executor, and
     the output of each call is its own. For more at a time than one request, make more of them: each has its window
-    and costs a credit. The parameters are those of the class of the same name in lpar/client/nx_gzip.py. Input must
-    not change while a call is under way.
+    and costs a credit, unless on_suspend="reopen" makes them share one. The parameters are those of the class of the
+    same name in lpar/client/nx_gzip.py. Input must not change while a call is under way.
 
     Raises ValueError for unknown words, CodecMissing where LZO is asked for and not installed.
     """
@@ -38,8 +38,8 @@ class NxGzip:
         *,
         qos: bool = False,
         vas_id: int = -1,
-        timeout: float = 10.0,
-        patience: float = 1.0,
+        timeout: float | None = None,
+        patience: float | None = None,
         reopen_timeout: float = 300.0,
         fault_timeout: float = 300.0,
         small_bytes: int = SMALL_BYTES,
@@ -54,11 +54,15 @@ class NxGzip:
         codec = Software(level)
         if fallback == "lzo":
             codec.load_lzo()
+        suspend = OnSuspend(on_suspend)
         settings = AcceleratorSettings(
-            OnSuspend(on_suspend), qos, vas_id, microseconds(timeout), microseconds(patience),
+            suspend, qos, vas_id,
+            microseconds(suspend.timeout_s if timeout is None else timeout),
+            microseconds(suspend.patience_s(reopen_timeout) if patience is None else patience),
             microseconds(reopen_timeout), microseconds(fault_timeout),
         )  # fmt: skip
-        self._work = GzipWork(codec, self.mode, fallback, settings, small_bytes, paging)
+        windows = lpar.driver.core.windows
+        self._work = GzipWork(codec, self.mode, fallback, settings, small_bytes, paging, windows)
 
     async def compress(self, data: bytes | bytearray | memoryview, format: Format = "gzip") -> bytes:
         """All of `data`, compressed.
@@ -88,7 +92,10 @@ class NxGzip:
         return metrics_of(self.statistics())
 
     async def open(self) -> None:
-        """Open the window now instead of at its first use. Raises KernelFailure."""
+        """Open the window now instead of at its first use.
+
+        Raises KernelFailure; with on_suspend="reopen" also BlockingIOError (EAGAIN) where no credit would stay spare.
+        """
         await self.lpar.driver.run(self._work.accelerator.open(thread_id()))
 
     @property
@@ -97,7 +104,10 @@ class NxGzip:
         return self.lpar.driver.inspect(lambda: self._work.accelerator.address)
 
     async def close(self) -> None:
-        """Give the window back; a later call would open another one."""
+        """Give the window back; a later call would open another one.
+
+        With on_suspend="reopen" the process keeps it for reuse while credits are plenty, as libnxz does.
+        """
         await self.lpar.driver.run(self._work.accelerator.close(), finish=True)
 
     async def __aenter__(self) -> Self:
