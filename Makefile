@@ -2,7 +2,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format docs fidelity soak clean
+.PHONY: help setup run test lint format docs fidelity failures soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ docs: setup ## print the pages that come from the code
 
 fidelity: setup ## run the tests of docs/fidelity.md and print the page
 	$(BIN)/python -m tests.fidelity.page
+
+failures: setup ## run the tests of docs/failures.md and print the page with their figures
+	$(BIN)/python -m tests.failures.page
 
 soak: setup ## the long tests
 	$(BIN)/pytest -m soak

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.fidelity.rows import SECTIONS
 from tests.fidelity.scan import Row, rows
+from tests.printed.outcomes import Outcomes, cell, link
 
 PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 INTRODUCTION = """\
@@ -44,37 +44,15 @@ def counts(found: Sequence[Row]) -> str:
 
 def _line(row: Row) -> str:
     here = [f"Differs: {row.differs}"] if row.differs else []
-    for test in row.tests:
-        path, _, name = test.partition("::")
-        here.append(f"[{name}](../{path})")
-    cells = (row.real, row.source, "<br>".join(here))
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-@dataclass(slots=True, eq=False)
-class Outcomes:
-    """A pytest plugin: which tests passed, by their name without parameters."""
-
-    passed: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = report.nodeid.partition("[")[0]
-        if report.when == "call" and report.passed:
-            self.passed.add(name)
-        elif not report.passed:
-            self.failed.add(name)
-
-    def not_green(self, found: Sequence[Row]) -> list[Row]:
-        """Rows with a test that failed, was skipped or did not run."""
-        return [row for row in found if not set(row.tests) <= self.passed - self.failed]
+    cells = (row.real, row.source, "<br>".join([*here, *map(link, row.tests)]))
+    return f"| {' | '.join(map(cell, cells))} |"
 
 
 def main() -> int:
     """Run the tests of the rows; 0 and a new page if every row is green, 1 otherwise."""
     found, outcomes = rows(), Outcomes()
     pytest.main(["-m", "fidelity", *sorted({test for row in found for test in row.tests})], plugins=[outcomes])
-    missing = outcomes.not_green(found)
+    missing = [row for row in found if not outcomes.are_green(row.tests)]
     for row in missing:
         print(f"not green: {row.section}: {row.real} ({', '.join(row.tests)})", file=sys.stderr)
     if missing:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fidelity.page import PAGE, Outcomes, counts, page
+from tests.fidelity.page import PAGE, counts, page
 from tests.fidelity.rows import SECTIONS, fidelity
-from tests.fidelity.scan import Row, rows
+from tests.fidelity.scan import rows
 
 SOURCES = PAGE.parent / "domain.md"
-QUIET = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function"]
 
 
 def test_the_page_is_not_stale() -> None:
@@ -73,18 +72,3 @@ def test_the_counts_of_the_page_add_up() -> None:
     assert counts(found) in text
     assert sum(int(line.split()[0]) for line in sections) == len(found)
     assert text.count("\n| ") == len(found) + 2 * sum(1 for line in sections if not line.startswith("0 "))
-
-
-def test_a_row_is_green_only_where_each_of_its_tests_ran_and_passed(tmp_path: Path) -> None:
-    lines = ["import pytest", "def test_good(): pass", "def test_bad(): assert 0", "def test_skipped(): pytest.skip()"]
-    path = tmp_path / "test_rows_of_this_test.py"
-    path.write_text("\n".join(lines))
-    outcomes = Outcomes()
-    pytest.main([*QUIET, "--rootdir", str(tmp_path), str(path)], plugins=[outcomes])
-
-    def row(*tests: str) -> Row:
-        return Row("3 mmap", "A thing happens.", "T:api", "", [f"{path.name}::{test}" for test in tests])
-
-    green = row("test_good")
-    rest = [row("test_bad"), row("test_skipped"), row("test_missing"), row("test_good", "test_bad")]
-    assert outcomes.not_green([green, *rest]) == rest

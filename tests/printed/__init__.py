@@ -1,0 +1,1 @@
+"""Pages of `docs` that are printed from decorators on tests: what they share."""
