@@ -22,8 +22,8 @@ INTRODUCTION = """\
 # What fails, and what it costs
 
 Each row: what fails, what users see of it, for how long at most, what is kept, and the test that shows it with the
-figures that it measured when this page was printed, on two shared and busy cores. Times are those of the settings of each
-test; where a bound follows from settings they are named ([system.toml](../deploy/system.toml) has the sample's).
+figures that it measured when this page was printed, on two shared and busy cores. Times are those of the settings of
+each test; where a bound follows from settings they are named ([system.toml](../deploy/system.toml) has the sample's).
 `make failures` runs the tests and prints the page.
 """
 FIGURE_CELL = re.compile(r"<br>`([^`]*)`")
