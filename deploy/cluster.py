@@ -25,6 +25,15 @@ class ClusterError(Exception):
     """The cluster cannot be started, found or stopped; the text says why and what to do."""
 
 
+class StartStopped(Exception):
+    """A start was stopped by a signal; `at_once`: by a second one. `killed` did not get the time to wind up."""
+
+    def __init__(self, stopped: int, killed: list[str], *, at_once: bool) -> None:
+        end = f"; killed: {', '.join(killed)}" if killed else ""
+        super().__init__(f"asked to stop before all was running: the {stopped} processes started are stopped{end}")
+        self.at_once = at_once
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterFolder:
     """The files of one local cluster."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.cluster import ClusterError, ClusterFolder
+from deploy.cluster import ClusterError, ClusterFolder, StartStopped
 from deploy.processes import RUNTIME_OPTION, find_processes, stop_processes
 from hmc.connection import Console, ConsoleUnreachable
 from protocol.console_messages import LparStatus, SystemStatus, UnitStatus
@@ -16,6 +16,7 @@ from protocol.system import SettingsError, SystemSettings, parse_system
 
 START_WAIT_S = 20.0
 STOP_GRACE_S = 5.0
+STOP_ORDER = ("lpar", "nxunit", "hypervisor")
 LOG_TAIL_LINES = 5
 
 Progress = Callable[[str], None]
@@ -26,11 +27,19 @@ def sample_system_path() -> Path:
     return Path(__file__).with_name("system.toml")
 
 
-def up(folder: ClusterFolder, system_path: Path | None, progress: Progress) -> SystemStatus:
+def never() -> int:
+    """No signals are counted: they do what they do without the launcher."""
+    return 0
+
+
+def up(
+    folder: ClusterFolder, system_path: Path | None, progress: Progress, stops: Callable[[], int] = never
+) -> SystemStatus:
     """Start what is not running and wait until every part is.
 
-    Without a system file: the one that the folder's cluster or kept ledger belongs to, else the sample. Raises
-    ClusterError with the log of the part that failed, or SettingsError.
+    Without a system file: the one that the folder's cluster or kept ledger belongs to, else the sample. `stops` counts
+    the signals so far: at the first, what this call has started is stopped in order, at the second at once. Raises
+    ClusterError with the log of the part that failed, SettingsError or StartStopped.
     """
     with folder.locked():
         if folder.exists and not find_processes(folder.runtime_folder()):
@@ -46,8 +55,12 @@ def up(folder: ClusterFolder, system_path: Path | None, progress: Progress) -> S
             )
         if not folder.exists:
             folder.create(text)
-        started = _start_missing(folder, system, progress)
-        return _wait_until_running(folder, started, progress)
+        started: dict[str, int] = {}
+        try:
+            _start_missing(folder, system, progress, started, stops)
+            return _wait_until_running(folder, started, progress, stops)
+        except _Asked:
+            raise _take_back(folder, started, progress, stops) from None
 
 
 def down(folder: ClusterFolder, progress: Progress, *, keep_ledger: bool) -> int:
@@ -57,7 +70,7 @@ def down(folder: ClusterFolder, progress: Progress, *, keep_ledger: bool) -> int
             folder.remove(keep_ledger=keep_ledger)
             return 0
         stopped = 0
-        for role in ("lpar", "nxunit", "hypervisor"):
+        for role in STOP_ORDER:
             processes = [process for process in find_processes(folder.runtime_folder()) if process.role == role]
             for process in stop_processes(processes, STOP_GRACE_S):
                 progress(f"{process.name} did not stop within {STOP_GRACE_S:g} s and was killed")
@@ -82,15 +95,44 @@ def _parts(system: SystemSettings) -> list[tuple[str, str]]:
     ]
 
 
-def _start_missing(folder: ClusterFolder, system: SystemSettings, progress: Progress) -> dict[str, int]:
-    """Start what does not run; the pids of the new processes by name."""
+class _Asked(Exception):
+    """A signal asked for the end."""
+
+
+def _check(stops: Callable[[], int]) -> None:
+    if stops():
+        raise _Asked
+
+
+def _take_back(
+    folder: ClusterFolder, started: dict[str, int], progress: Progress, stops: Callable[[], int]
+) -> StartStopped:
+    """Stop what was started: partitions first, in order, and at once from the second signal on."""
+    progress("stopping what was started")
+    found = [process for process in find_processes(folder.runtime_folder()) if process.pid in started.values()]
+    killed: list[str] = []
+    for role in STOP_ORDER:
+        processes = [process for process in found if process.role == role]
+        killed += [process.name for process in stop_processes(processes, STOP_GRACE_S, lambda: stops() > 1)]
+    if not find_processes(folder.runtime_folder()):
+        folder.remove(keep_ledger=True)
+    return StartStopped(len(started), killed, at_once=stops() > 1)
+
+
+def _start_missing(
+    folder: ClusterFolder,
+    system: SystemSettings,
+    progress: Progress,
+    started: dict[str, int],
+    stops: Callable[[], int],
+) -> None:
+    """Start what does not run; the pids of the new processes go into `started` by name."""
     running = {process.name for process in find_processes(folder.runtime_folder())}
-    started = {}
     for role, name in _parts(system):
         if name not in running:
+            _check(stops)
             progress(f"starting {name}")
             started[name] = _spawn(serve_command(folder, role, name), folder.log_path(name))
-    return started
 
 
 def _spawn(command: list[str], log_path: Path) -> int:
@@ -101,12 +143,15 @@ def _spawn(command: list[str], log_path: Path) -> int:
     return os.posix_spawn(command[0], command, os.environ, file_actions=[silence, log, errors], setsid=True)
 
 
-def _wait_until_running(folder: ClusterFolder, started: dict[str, int], progress: Progress) -> SystemStatus:
+def _wait_until_running(
+    folder: ClusterFolder, started: dict[str, int], progress: Progress, stops: Callable[[], int]
+) -> SystemStatus:
     deadline = time.monotonic() + START_WAIT_S
     missing: list[str] = []
     progress("waiting for every part")
     with Console(folder.addresses().hmc) as console:
         while time.monotonic() < deadline:
+            _check(stops)
             _fail_on_death(folder, started)
             try:
                 status = console.system(wait_s=1.0)

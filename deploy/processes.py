@@ -6,10 +6,13 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 RUNTIME_OPTION = "--runtime"
+HURRY_S = 0.1
+"""How often a wait for the end of processes looks whether there is a hurry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,19 @@ def _identify(pid: int, runtime_folder: str) -> ClusterProcess | None:
     return ClusterProcess(pid, role, role if role == "hypervisor" else name)
 
 
-def stop_processes(processes: list[ClusterProcess], grace_s: float) -> list[ClusterProcess]:
-    """SIGTERM, then SIGKILL for what is left after `grace_s`. Returns those that had to be killed."""
+def stop_processes(
+    processes: list[ClusterProcess], grace_s: float, hurry: Callable[[], bool] = lambda: False
+) -> list[ClusterProcess]:
+    """SIGTERM, then SIGKILL for what is left after `grace_s`, or at once when `hurry` says so.
+
+    Returns those that had to be killed.
+    """
     handles = {process: handle for process in processes if (handle := _open(process.pid)) is not None}
     try:
         for handle in handles.values():
             _signal(handle, signal.SIGCONT)
             _signal(handle, signal.SIGTERM)
-        left = _wait(handles, time.monotonic() + grace_s)
+        left = _wait(handles, time.monotonic() + grace_s, hurry)
         for handle in left.values():
             _signal(handle, signal.SIGKILL)
         _wait(left, time.monotonic() + grace_s)
@@ -79,14 +87,16 @@ def _signal(handle: int, number: signal.Signals) -> None:
         return
 
 
-def _wait(handles: dict[ClusterProcess, int], deadline: float) -> dict[ClusterProcess, int]:
-    """Wait for ends until the deadline; what has not ended."""
+def _wait(
+    handles: dict[ClusterProcess, int], deadline: float, hurry: Callable[[], bool] = lambda: False
+) -> dict[ClusterProcess, int]:
+    """Wait for ends until the deadline, or until there is a hurry; what has not ended."""
     left = dict(handles)
     poller = select.poll()
     for handle in left.values():
         poller.register(handle, select.POLLIN)
-    while left and (wait_s := deadline - time.monotonic()) > 0:
-        for handle, _ in poller.poll(wait_s * 1000):
+    while left and not hurry() and (wait_s := deadline - time.monotonic()) > 0:
+        for handle, _ in poller.poll(min(wait_s, HURRY_S) * 1000):
             poller.unregister(handle)
             left = {process: other for process, other in left.items() if other != handle}
     return left

@@ -24,8 +24,11 @@ from protocol.console_messages import (
     WindowRow,
     Windows,
 )
+from protocol.curve import KeyRefused
 from protocol.dialer import Identity
-from protocol.effects import Dial, Hangup, Send
+from protocol.effects import Dial, Hangup, Peer, Send
+from protocol.key_files import Keys, keyring_of
+from protocol.keys import Keyring, KeyRole, KeysError
 from protocol.link import CONSOLE
 from protocol.message import LOCAL_NETWORK, Reply, Request
 from protocol.session_messages import Refused
@@ -57,15 +60,27 @@ class ConsoleRefused(Exception):
 
 
 class Console:
-    """A management console at a hypervisor's hmc endpoint. Not for use by several threads at once."""
+    """A management console at a hypervisor's hmc endpoint. Not for use by several threads at once.
 
-    def __init__(self, endpoint: str, network: str = LOCAL_NETWORK, on_message: Watcher | None = None) -> None:
+    `keys` is a keyring, or a key file with one secret key of `hmc`, `observer` or `chaos`, which says what the console
+    may do: an observer may ask and not change. Raises KeysError where the key file is wrong.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        network: str = LOCAL_NETWORK,
+        on_message: Watcher | None = None,
+        keys: Keys | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.on_message = on_message
-        name = f"hmc-{os.urandom(8).hex()}"
-        identity = Identity("hmc", name, os.urandom(16), network, os.getpid(), {})
+        keyring = console_keyring(keys)
+        role = "hmc" if keyring is None else keyring.owner.hello_role
+        name = f"{role}-{os.urandom(8).hex()}"
+        identity = Identity(role, name, os.urandom(16), network, os.getpid(), {})
         self._core = ConsoleRequests(endpoint, identity)
-        self._connections = Connections(self)
+        self._connections = Connections(self, keyring)
         self._core.start(_now_us())
 
     def __enter__(self) -> Self:
@@ -185,13 +200,30 @@ class Console:
         for transmission in self._core.effects.take().transmissions:
             match transmission:
                 case Dial(link, endpoint):
-                    self._connections.dial(link, CONSOLE, endpoint)
+                    self._dial(link, endpoint)
                 case Send(_, peer, envelope) if self._socket is not None:
                     if self.on_message is not None:
                         self.on_message("sent", envelope)
-                    self._socket.send(peer, encode(envelope))
+                    self._send(self._socket, peer, encode(envelope))
                 case Hangup(link):
                     self._connections.hang_up(link)
+
+    def _dial(self, link: str, endpoint: str) -> None:
+        try:
+            self._connections.dial(link, CONSOLE, endpoint)
+        except KeysError as error:
+            raise ConsoleUnreachable(f"cannot dial {endpoint}: {error}") from None
+
+    def _send(self, socket: NodeSocket, peer: Peer, frames: list[bytes]) -> None:
+        try:
+            socket.send(peer, frames)
+        except KeyRefused as error:
+            raise ConsoleUnreachable(str(error)) from None
+
+
+def console_keyring(keys: Keys | None) -> Keyring | None:
+    """The keys of a console or an observer. Raises KeysError."""
+    return keyring_of(keys, KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)
 
 
 def _now_us() -> int:

@@ -12,15 +12,23 @@ from typing import Self
 
 import zmq
 
+from protocol.curve import dial_with
+from protocol.endpoint import is_tcp
+from protocol.key_files import Keys, keyring_of
+from protocol.keys import KeyRole, KeysError
 from protocol.link import TELEMETRY
 from protocol.message import Message
 from protocol.wire import Envelope, WireError, decode
 
 
 class Observer:
-    """Listens to a hypervisor's telemetry endpoint from now on."""
+    """Listens to a hypervisor's telemetry endpoint from now on. `keys` is as for a console: of `hmc` or `observer`.
 
-    def __init__(self, endpoint: str) -> None:
+    Raises KeysError where the key file is wrong.
+    """
+
+    def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
+        keyring = keyring_of(keys, KeyRole.HMC, KeyRole.OBSERVER)
         self.endpoint = endpoint
         self.missed = 0
         self.undecodable = 0
@@ -30,7 +38,13 @@ class Observer:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, TELEMETRY.high_water_mark)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self._socket.connect(endpoint)
+        try:
+            if keyring is not None and is_tcp(endpoint):
+                dial_with(self._socket, keyring, TELEMETRY.name)
+            self._socket.connect(endpoint)
+        except (zmq.ZMQError, KeysError):
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

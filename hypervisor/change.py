@@ -28,7 +28,7 @@ class ChangeState(StrEnum):
 
 @dataclass(slots=True)
 class Change:
-    """`amount`: cores to add (may be negative), hundredths, QoS credits, or milliseconds that a migration holds.
+    """`amount`: cores to add (may be negative), hundredths, QoS credits, or milliseconds that a migration is to hold.
 
     `console`, `epoch`, `number`: who asked. `asked_us`: when the kernel first asked after its migration; not stored.
     """

@@ -236,8 +236,9 @@ class Configurations:
         self._publish(change, "notified", now_us)
 
     def _acknowledged(self, partition: Partition, change: Change, report: Reconfigured, now_us: int) -> None:
-        moved = change.kind is not ConfigurationKind.MIGRATION or change.state is ChangeState.MOVED
-        accepted = report.accepted and moved
+        accepted = report.accepted
+        if change.kind is ConfigurationKind.MIGRATION:
+            accepted = change.state is ChangeState.MOVED  # by this write or by another process's
         self._publish(change, "acknowledged" if accepted else "refused", now_us, report.error[:ERROR_LIMIT])
         if not accepted:
             self._finish(change, refused(change, report.error), now_us)

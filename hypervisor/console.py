@@ -33,6 +33,10 @@ from protocol.listener import Listener
 from protocol.message import Reply
 from protocol.session import Called
 
+OBSERVER = "observer"
+CONSOLE_ROLES = ("hmc", OBSERVER, "chaos")
+"""Whose sessions the hmc link takes. With keys a role is proved; without them it is what the peer says of itself."""
+QUERIES = (QuerySystem, QueryWindows)
 WINDOW_PAGE = 1024
 """Window rows in one answer."""
 
@@ -51,7 +55,11 @@ class Console:
     telemetry: dict[str, str]
 
     def handle(self, call: Called, recovering: bool, now_us: int) -> None:
-        """Carry out one request of the console."""
+        """Carry out one request of the console; of an observer only what changes nothing."""
+        if call.session.role == OBSERVER and not isinstance(call.body, QUERIES):
+            refusal = failure("read_only", f"an observer may not {call.body.type}", "use the key of hmc")
+            self.link.answer(call.session, call.number, refusal)
+            return
         match call.body:
             case ChangeProcessors(lpar=lpar, cores=cores, wait_ms=wait_ms):
                 self._change(call, lpar, ConfigurationKind.CPU, cores, wait_ms, now_us)

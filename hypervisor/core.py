@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.configuration import Configurations
-from hypervisor.console import Console
+from hypervisor.console import CONSOLE_ROLES, Console
 from hypervisor.faults import Faults
 from hypervisor.hcalls import HCALL_REQUESTS, Hcalls
 from hypervisor.journal import ConsoleJournal, EpochJournal, SessionJournal
@@ -30,6 +30,7 @@ from protocol.telemetry_messages import PeerMoved
 from protocol.wire import Envelope, refuse
 
 RECOVERY_RETRY_MS = 50
+DRAINING_RETRY_MS = 500
 
 
 class HypervisorCore:
@@ -83,6 +84,7 @@ class HypervisorCore:
         self.hcalls.allocation_limit = self.configurations.allocation_limit
         self.hcalls.processors = ProcessorParameters(self.ledger, self.configurations)
         self._to_settle: set[str] = set()
+        self._stopping = False
         self._recovered_us = 0
 
     def start(self, now_us: int) -> None:
@@ -96,7 +98,7 @@ class HypervisorCore:
                 session = self.hmc.sessions.get(change.console)
                 if session is not None and session.epoch == change.epoch:
                     session.callee.under_way.add(change.number)
-        self.units.start(now_us)
+        self.units.start(self.rows, now_us)
         self.faults.restore(self.rows)
         self._to_settle = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected.keys()
         self._recovered_us = now_us + self.units.fence_us
@@ -140,6 +142,7 @@ class HypervisorCore:
         self.hcalls.tick(now_us)
         self.faults.tick(now_us)
         self.configurations.tick(now_us)
+        self._end_when_answered()
 
     def wake_us(self) -> int | None:
         return earliest(
@@ -157,8 +160,17 @@ class HypervisorCore:
         )  # fmt: skip
 
     def stop(self, now_us: int) -> None:
-        """Everything answered is stored already: nothing has to be wound up."""
-        self.effects.exit = Exit(ExitCode.OK, "stopped")
+        """Admit nobody and begin no hcall; exit when those under way are answered, within `hcall_patience_ms`.
+
+        Everything answered is stored, and sessions outlive the process: what is put off is repeated to the next one.
+        """
+        self._stopping = True
+        self.effects.note("info", "hypervisor_stopping", hcalls=len(self.hcalls.waiting))
+        self._end_when_answered()
+
+    def _end_when_answered(self) -> None:
+        if self._stopping and not self.hcalls.waiting:
+            self.effects.exit = Exit(ExitCode.OK, "stopped when asked to")
 
     # Who may connect.
 
@@ -186,9 +198,10 @@ class HypervisorCore:
         return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
 
     def _admit_console(self, hello: Hello) -> Refused | None:
-        if hello.role == "hmc":
+        if hello.role in CONSOLE_ROLES:
             return None
-        return refuse(RefusalCode.UNKNOWN_NAME, "the role hmc", f"{hello.role} {hello.name!r}")
+        expected = f"one of the roles {', '.join(CONSOLE_ROLES)}"
+        return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
 
     def _generation(self, session: Session) -> int:
         return self.configurations.generation(session)
@@ -221,7 +234,9 @@ class HypervisorCore:
                     pass
 
     def _called(self, call: Called, now_us: int) -> None:
-        if self.recovering:
+        if self._stopping:
+            self.hcall.retry(call.session, call.number, DRAINING_RETRY_MS, RefusalCode.DRAINING)
+        elif self.recovering:
             self.hcall.retry(call.session, call.number, RECOVERY_RETRY_MS)
         elif isinstance(call.body, HCALL_REQUESTS):
             self.hcalls.handle(call, now_us)
@@ -240,7 +255,9 @@ class HypervisorCore:
 
     def _console_events(self, events: list[Event], now_us: int) -> None:
         for event in events:
-            if isinstance(event, Called):
+            if isinstance(event, Called) and self._stopping:
+                self.hmc.retry(event.session, event.number, DRAINING_RETRY_MS, RefusalCode.DRAINING)
+            elif isinstance(event, Called):
                 self.console.handle(event, self.recovering, now_us)
 
     def _fence_orphans(self, now_us: int) -> None:

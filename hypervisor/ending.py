@@ -29,7 +29,7 @@ def expired(change: Change) -> ConsoleFailure:
         return failure("timeout", text, "nothing was changed; try again")
     text = f"{change.lpar} did not acknowledge generation {change.generation} within {change.wait_ms} ms"
     if change.state is ChangeState.MOVED:
-        return failure("timeout", text, "it was moved, and is still reopening its windows; see its log")
+        return failure("timeout", text, "it was moved, and has not said that its windows are open again; see its log")
     if change.kind is ConfigurationKind.MIGRATION:
         return failure("timeout", text, "the migration is given up; the partition reopens its windows where it is")
     if change.kind is ConfigurationKind.QOS:

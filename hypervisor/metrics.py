@@ -46,10 +46,13 @@ def families(
 def _ledger(ledger: Ledger) -> list[Family]:
     targets: dict[Labels, float] = {}
     in_use: dict[Labels, float] = {}
+    excess: dict[Labels, float] = {}
     for name, partition in ledger.partitions.items():
         for credit_type in CreditType:
-            targets[name, _label(credit_type)] = ledger.target(partition, credit_type)
-            in_use[name, _label(credit_type)] = ledger.in_use(name, credit_type)
+            labels = name, _label(credit_type)
+            targets[labels] = ledger.target(partition, credit_type)
+            in_use[labels] = ledger.in_use(name, credit_type)
+            excess[labels] = max(0, in_use[labels] - targets[labels])
     states: Counter[Labels] = Counter()
     for window in ledger.windows.values():
         states[window.lpar, _label(window.credit_type), _state(window)] += 1
@@ -57,6 +60,7 @@ def _ledger(ledger: Ledger) -> list[Family]:
     return [
         labelled(GAUGE, "vasbus_credits_target", "Credits assigned to the partition.", pool, targets),
         labelled(GAUGE, "vasbus_credits_in_use", "Credits held by windows, those being drained too.", pool, in_use),
+        labelled(GAUGE, "vasbus_credits_excess", "Windows beyond the target; nobody revokes them.", pool, excess),
         labelled(GAUGE, "vasbus_windows", "Windows in the table by state.", (*pool, "state"), states),
     ]
 

@@ -53,8 +53,8 @@ class Streams:
     def state(self, lpar: str, stream_id: int, now_us: int) -> VasiState:
         """How far a stream is. It is ENABLED for its hold from the first time that it is asked after.
 
-        By then the kernel has closed its windows, while user space goes on and finds that opens are EBUSY. The hold
-        begins anew in a restarted hypervisor.
+        By then the kernel has closed its windows, while user space goes on and finds that opens are EBUSY. A hold that
+        is not over begins anew in a restarted hypervisor; that it is over is stored before the kernel is told.
         """
         change = self._migration(lpar, stream_id)
         if change is None:
@@ -65,8 +65,12 @@ class Streams:
             return VasiState.COMPLETED if change.state is ChangeState.MOVED else VasiState.ABORTED
         if change.asked_us is None:
             change.asked_us = now_us
-        held = now_us < change.asked_us + change.amount * MILLISECOND_US
-        return VasiState.ENABLED if held else VasiState.SUSPENDING
+        if now_us < change.asked_us + change.amount * MILLISECOND_US:
+            return VasiState.ENABLED
+        if change.amount:
+            change.amount = 0
+            self.effects.writes.append(Put(change.row()))
+        return VasiState.SUSPENDING
 
     def give_up(self, change: Change) -> None:
         """Its wait has run out, but its kernel may still be at it."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-SCHEMA_VERSION = 3
-"""2 added `FaultRow`, 3 migrations among the changes. A table that an older ledger does not have is made when it is
-opened.
+SCHEMA_VERSION = 4
+"""2 added `FaultRow`, 3 migrations among the changes, 4 `UnitGuardRow`. A table that an older ledger does not have is
+made when it is opened.
 """
 
 
@@ -116,6 +116,16 @@ class FaultRow(Row):
 
 
 @dataclass(frozen=True, slots=True)
+class UnitGuardRow(Row):
+    """A process that acted as an NX unit, by its guard, and may take pastes. `epoch`: the session that named it."""
+
+    KEY: ClassVar[int] = 2
+    unit: str
+    guard: bytes
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class CounterRow(Row):
     """A number that only rises: `window_id`, `change`, `console_epoch`."""
 
@@ -124,7 +134,7 @@ class CounterRow(Row):
 
 
 ROW_TYPES: tuple[type[Row], ...] = (
-    PartitionRow, LedgerWindowRow, SessionRow, AnswerRow, ChangeRow, FaultRow, CounterRow,
+    PartitionRow, LedgerWindowRow, SessionRow, AnswerRow, ChangeRow, FaultRow, UnitGuardRow, CounterRow,
 )  # fmt: skip
 
 

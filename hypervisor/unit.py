@@ -6,6 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hypervisor.entitlement import MAX_WINDOW_CREDITS
+from hypervisor.holders import Holders
+from hypervisor.ledger import Window
 from protocol.fabric_messages import CloseContext, ContextSummary, ProgramContext, ReturnCredit
 from protocol.session import Session
 from protocol.system import ChipSettings
@@ -23,6 +26,18 @@ class UnitState(StrEnum):
     FENCED = "fenced"
 
 
+def context_wanted(window: Window) -> ProgramContext:
+    """The context of a window as the kernel wants it."""
+    return ProgramContext(
+        window_id=window.window_id,
+        lpar=window.lpar,
+        credit_type=window.credit_type,
+        window_credits=MAX_WINDOW_CREDITS,
+        process_id=window.process_id,
+        token=window.token,
+    )
+
+
 @dataclass(slots=True)
 class Unit:
     """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on.
@@ -30,9 +45,13 @@ class Unit:
     `in_flight`: by window, the request that the unit has not answered yet. `listed`: the contexts that it has named
     so far, while it is asked for them page by page. `returns`: window credits that it has not been asked to return
     yet, `returning` of them are on the wire.
+
+    Windows with an id below `known_below` may have a context at an earlier process of the unit that is not certainly
+    quiet yet; `confirmed` are those that the present one holds no more, and which wait for that.
     """
 
     chip: ChipSettings
+    holders: Holders
     session: Session | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
     window_limit: int = 0
@@ -43,6 +62,8 @@ class Unit:
     listed: dict[int, ContextSummary] = field(default_factory=dict)
     returns: deque[ReturnCredit] = field(default_factory=deque)
     returning: int = 0
+    known_below: int = 0
+    confirmed: set[int] = field(default_factory=set)
 
     @property
     def name(self) -> str:

@@ -7,18 +7,20 @@ leaves less to drain, during one it is what the close waits for, and after one i
 are not used again, and a number that was fetched once stays fetched, so that a late repeat meets no other paste.
 
 A unit that cannot be reached has certainly refused every paste once its fence has run out: it counts from the send
-time of its last echoed beat, we from the receipt of its last message, which is later.
+time of its last echoed beat, we from the receipt of its last message, which is later. The same holds for a process
+that was replaced by another of its name, unless that one proves that it is gone (holders.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from hypervisor.entitlement import MAX_WINDOW_CREDITS
 from hypervisor.faults import Faults
+from hypervisor.holders import Holders, guards_of
 from hypervisor.ledger import Ledger, Window, WindowPhase
-from hypervisor.unit import ContextRequest, Unit
+from hypervisor.rows import Row
+from hypervisor.unit import ContextRequest, Unit, context_wanted
 from protocol.clock import MILLISECOND_US, earliest
 from protocol.codes import HcallCode
 from protocol.effects import Effects
@@ -57,10 +59,13 @@ class Units:
     draining: Callable[[Window, int], None]
     by_name: dict[str, Unit] = field(default_factory=dict)
 
-    def start(self, now_us: int) -> None:
+    def start(self, rows: list[Row], now_us: int) -> None:
         """Nobody knows what the units hold: each is quiet at the latest one fence from now."""
+        quiet_us = now_us + self.fence_us
         for chip in self.system.chip:
-            self.by_name[chip.unit] = Unit(chip, quiet_us=now_us + self.fence_us)
+            holders = Holders(chip.unit, self.effects)
+            holders.restore(guards_of(rows, chip.unit), quiet_us)
+            self.by_name[chip.unit] = Unit(chip, holders, quiet_us=quiet_us)
 
     @property
     def fence_us(self) -> int:
@@ -89,8 +94,8 @@ class Units:
         unit = self.by_name.get(window.unit)
         if unit is None or (unit.session is None and unit.quiet_us is None):
             self.closed(window, now_us)
-            return
-        self._pursue(window, now_us)
+        elif window.window_id not in unit.confirmed:
+            self._pursue(window, now_us)
 
     def handle(self, event: Event, now_us: int) -> None:
         """What happened on the fabric link."""
@@ -102,7 +107,7 @@ class Units:
             case Closed(session, ending):
                 self._closed(session, ending, now_us)
             case Called(session, number, UnitReady() as ready):
-                self._ready(session, number, ready)
+                self._ready(session, number, ready, now_us)
             case Called(session, number, FaultRaised() as fault):
                 self.faults.raised(self.by_name[session.name], session, number, fault, now_us)
             case Answered(session) if self.by_name[session.name].session is session:
@@ -138,36 +143,32 @@ class Units:
         for unit in self.by_name.values():
             if unit.session is None and unit.quiet_us is not None and now_us >= unit.quiet_us:
                 unit.quiet_us = None
+                unit.holders.expire(now_us)
                 self.effects.note("warning", "unit_fenced", unit=unit.name)
-                self._all_contexts_gone(unit, now_us)
+                self._gone(unit, self.ledger.windows.keys(), now_us)
+            elif unit.session is not None and unit.holders.expire(now_us) and unit.holders.quiet_us is None:
+                self.effects.note("warning", "earlier_unit_fenced", unit=unit.name, windows=len(unit.confirmed))
+                confirmed, unit.confirmed = unit.confirmed, set()
+                self._gone(unit, confirmed, now_us)
 
     def wake_us(self) -> int | None:
-        return earliest(*(unit.quiet_us for unit in self.by_name.values() if unit.session is None))
+        units = self.by_name.values()
+        return earliest(*(unit.quiet_us if unit.session is None else unit.holders.quiet_us for unit in units))
 
     def _window(self, window_id: int, unit: Unit) -> Window | None:
         window = self.ledger.windows.get(window_id)
-        return window if window is not None and window.unit == unit.name else None
+        return window if window and window.unit == unit.name else None
 
     def _pursue(self, window: Window, now_us: int) -> None:
         """Ask the unit for what the window needs next, unless it has not answered the last request."""
         unit = self.by_name.get(window.unit)
-        if unit is None:
-            return
-        if window.phase is WindowPhase.CLOSING:
+        if unit is not None and window.phase is WindowPhase.CLOSING:
             self._call(unit, CloseContext(window_id=window.window_id), now_us)
-        elif window.phase in (WindowPhase.PROGRAMMING, WindowPhase.OPEN):
-            program = ProgramContext(
-                window_id=window.window_id,
-                lpar=window.lpar,
-                credit_type=window.credit_type,
-                window_credits=MAX_WINDOW_CREDITS,
-                process_id=window.process_id,
-                token=window.token,
-            )
-            self._call(unit, program, now_us)
+        elif unit is not None and window.phase in (WindowPhase.PROGRAMMING, WindowPhase.OPEN):
+            self._call(unit, context_wanted(window), now_us)
 
     def _call(self, unit: Unit, request: ContextRequest, now_us: int) -> None:
-        if unit.session is not None and request.window_id not in unit.in_flight:
+        if unit.session is not None and unit.ready and request.window_id not in unit.in_flight:
             unit.in_flight[request.window_id] = request
             self.fabric.call(unit.session, request, now_us)
 
@@ -176,9 +177,8 @@ class Units:
         unit.session, unit.endpoints = session, dict(session.endpoints)
         unit.ready = unit.reconciled = False
         unit.quiet_us = None
-        unit.in_flight.clear()
+        unit.known_below = self.ledger.next_window_id
         unit.listed.clear()
-        self.fabric.call(session, ListContexts(), now_us)
         self.faults.unit_opened(unit, now_us)
         self._publish(session, "opened", now_us)
 
@@ -195,12 +195,20 @@ class Units:
         unit.session = None
         unit.ready = unit.reconciled = False
         unit.in_flight.clear()
-        unit.quiet_us = now_us if ending is Ending.BYE else session.heard_us + self.fence_us
+        unit.confirmed.clear()
+        quiet_us = now_us if ending is Ending.BYE else session.heard_us + self.fence_us
+        unit.holders.lost(quiet_us)
+        unit.quiet_us = max(quiet_us, unit.holders.quiet_us or 0)
 
-    def _ready(self, session: Session, number: int, ready: UnitReady) -> None:
+    def _ready(self, session: Session, number: int, ready: UnitReady, now_us: int) -> None:
+        """Nothing is asked of a unit before it has named its guard: until then it is not known who else may act."""
         unit = self.by_name[session.name]
         unit.window_limit = min(ready.window_limit, self.system.limits.windows_per_unit)
-        unit.ready = True
+        if not unit.ready:
+            unit.holders.named(ready.guard, session.epoch)
+            unit.holders.expire(now_us)
+            unit.ready = True
+            self.fabric.call(session, ListContexts(), now_us)
         self.fabric.answer(session, number, UnitNoted())
 
     def _programmed(self, unit: Unit, request: ProgramContext, reply: ContextProgrammed, now_us: int) -> None:
@@ -234,13 +242,22 @@ class Units:
             return
         window.bound_to = 0
         if window.phase is WindowPhase.CLOSING:
-            self.closed(window, now_us)
+            self._confirm(unit, window, now_us)
         else:
             self._pursue(window, now_us)
 
-    def _all_contexts_gone(self, unit: Unit, now_us: int) -> None:
-        for window in [window for window in self.ledger.windows.values() if window.unit == unit.name]:
-            if window.phase is WindowPhase.CLOSING:
+    def _confirm(self, unit: Unit, window: Window, now_us: int) -> None:
+        """The unit has no context of the window; an earlier process of it may, until that is certainly quiet."""
+        if unit.holders.quiet_us is not None and window.window_id < unit.known_below:
+            unit.confirmed.add(window.window_id)
+        else:
+            self.closed(window, now_us)
+
+    def _gone(self, unit: Unit, window_ids: Iterable[int], now_us: int) -> None:
+        """Nobody who acts or acted as the unit has contexts of these windows."""
+        for window_id in sorted(window_ids):
+            window = self._window(window_id, unit)
+            if window is not None and window.phase is WindowPhase.CLOSING:
                 self.closed(window, now_us)
 
     def _listed(self, unit: Unit, above: int, page: Contexts, now_us: int) -> None:
@@ -272,7 +289,7 @@ class Units:
         if window.phase is WindowPhase.OPEN and window.bound_to == window.process_id:
             return
         if window.phase is WindowPhase.CLOSING and context is None and window.window_id not in unit.in_flight:
-            self.closed(window, now_us)
+            self._confirm(unit, window, now_us)
         else:
             self._pursue(window, now_us)
 

@@ -53,15 +53,15 @@ class CloseWindow(Operation):
         driver.tally.leaked += 1
         driver.note("error", "window_leaked", window=self.window.window_id, why=answer.words)
         self._finish(now_us)
+        self._done(now_us)
 
     def _remove(self, now_us: int) -> None:
         self.pool.remove(self.window)
         self.driver.tally.released += 1
         self._finish(now_us)
-        self.driver.reopening.room_may_have_grown(self.pool, now_us)
+        self.driver.reopening.after_close(self.pool, self._done, now_us)
 
     def _finish(self, now_us: int) -> None:
         self.stage = CloseStage.FINISHED
         self.unlock(now_us)
-        self._done(now_us)
         self.end()

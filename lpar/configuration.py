@@ -14,7 +14,14 @@ from lpar.walk import Reconfiguration
 from protocol.clock import MILLISECOND_US
 from protocol.dialer import Dialer
 from protocol.exchange import BacklogFull
-from protocol.hcall_messages import Configuration, ConfigurationChange, Noted, QueryConfiguration, Reconfigured
+from protocol.hcall_messages import (
+    Configuration,
+    ConfigurationChange,
+    ConfigurationKind,
+    Noted,
+    QueryConfiguration,
+    Reconfigured,
+)
 from protocol.message import Reply, Request
 from protocol.session_messages import Refused
 
@@ -32,7 +39,10 @@ class FollowStage(Enum):
 
 
 class ConfigurationFollower:
-    """Applies the hypervisor's changes strictly in order. `generation` is the last one applied, or the base at boot."""
+    """Applies the hypervisor's changes strictly in order. `generation` is the last one applied, or the base at boot.
+
+    `knows_base`: whether the first answer has come. Until then the entitlement is the system file's, maybe an old one.
+    """
 
     def __init__(self, dialer: Dialer, alarms: Alarms, drmgr: Drmgr) -> None:
         self.dialer = dialer
@@ -41,6 +51,7 @@ class ConfigurationFollower:
         self.generation = 0
         self.wanted = 0
         self.stage = FollowStage.BOOTING
+        self.knows_base = False
         self._writes_when_asked = 0
 
     def booted(self, now_us: int) -> None:
@@ -56,6 +67,7 @@ class ConfigurationFollower:
         """The answer to QueryConfiguration or Reconfigured came."""
         if self.stage is FollowStage.ASKED:
             self.stage = FollowStage.IDLE
+            self.knows_base = True
             if isinstance(reply, Configuration):
                 self._act(reply, now_us)
             else:
@@ -78,9 +90,9 @@ class ConfigurationFollower:
 
     def _act(self, configuration: Configuration, now_us: int) -> None:
         change = configuration.change
+        if change is None or change.kind is not ConfigurationKind.ENTITLEMENT:
+            self._show(configuration.hundredths)
         if change is None or change.generation <= self.generation:
-            if configuration.hundredths is not None and self.drmgr.lparcfg.writes == self._writes_when_asked:
-                self.drmgr.lparcfg.hundredths = configuration.hundredths
             self.generation = max(self.generation, configuration.generation)
             self.wanted = self.generation
             return
@@ -91,6 +103,11 @@ class ConfigurationFollower:
             self._report(change, result, moment_us)
 
         self.drmgr.apply(change, now_us, applied)
+
+    def _show(self, hundredths: int | None) -> None:
+        """What lparcfg shows; an answer from before a write of the partition's own is too old."""
+        if hundredths is not None and self.drmgr.lparcfg.writes == self._writes_when_asked:
+            self.drmgr.lparcfg.hundredths = hundredths
 
     def _report(self, change: ConfigurationChange, result: Reconfiguration, now_us: int) -> None:
         self.generation = change.generation

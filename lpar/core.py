@@ -161,7 +161,7 @@ class LparCore:
 
     def _wind_up(self, due_us: int, now_us: int) -> None:
         if now_us >= due_us:
-            self._exit(ExitCode.OK, "stopped at the deadline; the hypervisor takes back what is left")
+            self._exit(ExitCode.UNFINISHED, "stopped at the deadline; the hypervisor takes back what is left")
         elif self.kernel.is_idle and not self.bye_said:
             if not self.dialer.established:
                 self._exit(ExitCode.OK, "stopped without a session")

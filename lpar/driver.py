@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from lpar.alarms import Alarms
@@ -22,7 +23,11 @@ DEFAULT_DOMAIN: Domain = (HYPERVISOR_CHOOSES, 0, 0, 0, 0, 0)
 
 
 class VasDriver:
-    """One boot's worth of driver state. A partition that is restarted gets a new one."""
+    """One boot's worth of driver state. A partition that is restarted gets a new one.
+
+    `bad_citizen`: it gives no window up when credits are taken or for a migration. No Linux does so; it is there to
+    show that the hypervisor revokes nothing and that others have their targets all the same (domain.md 1).
+    """
 
     def __init__(self, system: SystemSettings, hypercalls: Hypercalls, alarms: Alarms, effects: Effects) -> None:
         self.hypercalls = hypercalls
@@ -36,6 +41,7 @@ class VasDriver:
         self.fault_lines = FaultLines()
         self.migrating = False
         self.copy_paste = False
+        self.bad_citizen = False
         self.nx_limits: NxFeatureCapabilities | None = None
         self.operations = 0
         self.reopening = KernelReopening()
@@ -56,6 +62,10 @@ class KernelReopening:
 
     def room_may_have_grown(self, pool: Pool, now_us: int) -> None:
         """A credit of this type may be free."""
+
+    def after_close(self, pool: Pool, done: Callable[[int], None], now_us: int) -> None:
+        """A user has closed a window of this type; `done` lets the call return."""
+        done(now_us)
 
     def try_again_later(self, pool: Pool, now_us: int) -> None:
         """An hcall kept closed windows of this type from coming back."""

@@ -22,13 +22,18 @@ class EagerStage(Enum):
 
 
 class ReopenStranded(Operation):
-    """The eager policy after a close: reopen the oldest windows without credit for which there is room now."""
+    """The eager policy: reopen the oldest windows without credit for which there is room now.
 
-    def __init__(self, driver: VasDriver, pool: Pool, done: Callable[[], None]) -> None:
+    `closes` are calls of users that return when the walk is over: whoever has closed a window finds what it made room
+    for.
+    """
+
+    def __init__(self, driver: VasDriver, pool: Pool, begun: Callable[[], None]) -> None:
         super().__init__(driver)
         self.pool = pool
         self.result = Reconfiguration()
-        self._done = done
+        self.closes: list[Callable[[int], None]] = []
+        self._begun = begun
 
     def start(self, now_us: int) -> None:
         self.begin()
@@ -38,13 +43,15 @@ class ReopenStranded(Operation):
         windows = [] if self.driver.migrating else self.pool.stranded()
         flag = WindowFlag.NO_CRED_CLOSE
         self.stage = EagerStage.WALK
-        self._done()
+        self._begun()
         ReopenWalk(self.driver, self.pool, windows, flag, self.result, self._walked).step(now_us)
 
     def _walked(self, now_us: int) -> None:
         self.unlock(now_us)
         if self.result.failure is not None:
             self.driver.reopening.try_again_later(self.pool, now_us)
+        for close_done in self.closes:
+            close_done(now_us)
         self.end()
 
 
@@ -53,19 +60,34 @@ class EagerReopening(KernelReopening):
 
     def __init__(self, driver: VasDriver) -> None:
         self.driver = driver
-        self._queued: set[CreditType] = set()
+        self._queued: dict[CreditType, ReopenStranded] = {}
         self._retrying: set[CreditType] = set()
 
     def room_may_have_grown(self, pool: Pool, now_us: int) -> None:
         """Reopen what there is room for, after what waits for the mutex already."""
-        if pool.credit_type in self._queued or not pool.stranded():
+        self._reopen(pool, now_us, None)
+
+    def after_close(self, pool: Pool, done: Callable[[int], None], now_us: int) -> None:
+        """The close returns when the windows that it made room for are back."""
+        self._reopen(pool, now_us, done)
+
+    def _reopen(self, pool: Pool, now_us: int, close_done: Callable[[int], None] | None) -> None:
+        queued = self._queued.get(pool.credit_type)
+        if queued is None and pool.stranded():
+            queued = ReopenStranded(self.driver, pool, lambda: self._begun(pool.credit_type))
+            self._queued[pool.credit_type] = queued
+            if close_done is not None:
+                queued.closes.append(close_done)
+            queued.start(now_us)
+        elif close_done is None:
             return
-        self._queued.add(pool.credit_type)
+        elif queued is None:
+            close_done(now_us)
+        else:
+            queued.closes.append(close_done)
 
-        def begun() -> None:
-            self._queued.discard(pool.credit_type)
-
-        ReopenStranded(self.driver, pool, begun).start(now_us)
+    def _begun(self, credit_type: CreditType) -> None:
+        del self._queued[credit_type]
 
     def try_again_later(self, pool: Pool, now_us: int) -> None:
         """The hypervisor had no credit or no unit to spare just now, or has not been told of the new total yet."""

@@ -46,6 +46,7 @@ class Kernel:
         self.alarms = Alarms()
         self.hypercalls = Hypercalls(dialer, self.alarms, Tally())
         self.driver = VasDriver(system, self.hypercalls, self.alarms, effects)
+        self.driver.bad_citizen = settings.bad_citizen
         if self.driver.eager:
             self.driver.reopening = EagerReopening(self.driver)
         self.files = FileTree()
@@ -73,8 +74,8 @@ class Kernel:
         self.configuration.booted(now_us)
 
     def called(self, event: Called, now_us: int) -> None:
-        """A system call came in; before the boot has finished it is put off."""
-        if self.booted:
+        """A system call came in; before the boot has finished and the entitlement is known it is put off."""
+        if self.booted and self.configuration.knows_base:
             self.calls.called(event, now_us)
         else:
             self.listener.retry(event.session, event.number, BOOT_RETRY_MS)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lpar.failure import os_failure
+from lpar.failure import os_failure, raw_failure
 from lpar.hcall import HcallReturn
 from lpar.mutex import Mutex
 from lpar.sysfs import File, FileTree, Stored
@@ -102,21 +101,22 @@ def simple_strtoul(text: str) -> int | None:
     return int(text[:digits]) % 2**64 if digits else None
 
 
-ERRNO = {
-    HcallCode.H_BUSY: errno.EBUSY,
-    HcallCode.H_HARDWARE: errno.EIO,
-    HcallCode.H_PARAMETER: errno.EINVAL,
+REASONS = {
+    HcallCode.H_BUSY: KernelReason.SET_PPP_BUSY,
+    HcallCode.H_HARDWARE: KernelReason.HCALL_FAILED,
+    HcallCode.H_PARAMETER: KernelReason.SET_PPP_PARAMETER,
+    HcallCode.H_RESOURCE: KernelReason.SET_PPP_RESOURCE,
 }
+"""Three codes have an errno of their own. H_RESOURCE, -16, comes back raw, and 16 is EBUSY."""
 
 
 def failure_of(answer: HcallReturn) -> OsFailure:
     """How a write ends whose H_SET_PPP failed.
 
-    Codes without an errno of their own come back raw: H_RESOURCE, -16, looks like errno 16, which is EBUSY. A positive
-    one would look like a count of bytes written; here that is EIO.
+    Codes without an errno of their own come back raw. A positive one would look like a count of bytes written; here
+    that is EIO.
     """
-    failure = os_failure(KernelReason.HCALL_FAILED, answer.words, answer.code)
-    if answer.code is None:
-        return failure
-    raw = -int(answer.code) if answer.code < 0 else errno.EIO
-    return failure.model_copy(update={"errno": ERRNO.get(answer.code, raw)})
+    if answer.code is None or answer.code in REASONS:
+        reason = KernelReason.HCALL_FAILED if answer.code is None else REASONS[answer.code]
+        return os_failure(reason, answer.words, answer.code)
+    return raw_failure(answer.code, answer.words)

@@ -78,7 +78,8 @@ class MigrationEvent(Operation):
         self.lock(MigrationStage.LOCK, now_us)
 
     def granted(self, now_us: int) -> None:
-        if self.stage is MigrationStage.LOCK_AGAIN:
+        keeps = self.action is MigrationAction.SUSPEND and self.driver.bad_citizen
+        if self.stage is MigrationStage.LOCK_AGAIN or keeps:
             self._await_opens(now_us)
             return
         self.stage = MigrationStage.WALK

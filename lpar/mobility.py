@@ -8,7 +8,6 @@ Linux lets two writers interfere with each other.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -104,8 +103,8 @@ class MigratePartition(Operation):
             self._ask(MobilityStage.TRANSFER, now_us)
             return
         self._note("warning", "suspend_failed", attempt=self.attempt, attempts=SUSPEND_ATTEMPTS, why=answer.words)
-        number = errno.EAGAIN if answer.code is HcallCode.H_STATE else errno.EIO
-        self.result.failure = _failure(number, answer.words, answer.code)
+        refused = KernelReason.NOT_SUSPENDED if answer.code is HcallCode.H_STATE else KernelReason.HCALL_FAILED
+        self.result.failure = os_failure(refused, answer.words, answer.code)
         if self.attempt == SUSPEND_ATTEMPTS:
             self._cancel(now_us)
         else:
@@ -177,8 +176,7 @@ class MigrationFile:
         if stream_id is None:
             stored(os_failure(KernelReason.BAD_NUMBER, f"{text[:40]!r} is no stream id"), now_us)
         elif stream_id > STREAM_ID_MAX:
-            above = os_failure(KernelReason.BAD_NUMBER, "a stream id has 64 bits")
-            stored(above.model_copy(update={"errno": errno.ERANGE}), now_us)
+            stored(os_failure(KernelReason.NUMBER_RANGE, f"a stream id has 64 bits, came {text[:40]!r}"), now_us)
         elif self.busy:
             stored(os_failure(KernelReason.MIGRATION, "another migration is under way"), now_us)
         else:
@@ -197,13 +195,9 @@ def _state(answer: HcallReturn) -> VasiState | OsFailure:
         return answer.reply.state
     if answer.code is HcallCode.H_FUNCTION:
         return VasiState.SUSPENDING
-    number = errno.EINVAL if answer.code is HcallCode.H_PARAMETER else errno.EIO
-    return _failure(number, answer.words, answer.code)
+    reason = KernelReason.NO_STREAM if answer.code is HcallCode.H_PARAMETER else KernelReason.HCALL_FAILED
+    return os_failure(reason, answer.words, answer.code)
 
 
 def _unexpected(state: VasiState) -> OsFailure:
-    return _failure(errno.EIO, f"{state.name}: the stream is {state.meaning}", None)
-
-
-def _failure(number: int, detail: str, code: HcallCode | None) -> OsFailure:
-    return os_failure(KernelReason.HCALL_FAILED, detail, code).model_copy(update={"errno": number})
+    return os_failure(KernelReason.NOT_MOVED, f"the stream is {state.name}: {state.meaning}")

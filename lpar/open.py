@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from lpar.alarms import Alarm
 from lpar.driver import DEFAULT_DOMAIN, Operation, VasDriver
-from lpar.failure import os_failure
+from lpar.failure import os_failure, raw_failure
 from lpar.hcall import HcallReturn
 from lpar.window import WINDOW_CREDITS, TaskReference, Window
 from protocol.codes import MODIFY_FLAGS, CreditType, HcallCode, KernelReason
@@ -131,9 +131,7 @@ class OpenWindow(Operation):
             self.domain = answer.reply.domain
             self.lock(OpenStage.LOCK_TO_ALLOCATE, now_us)
             return
-        failure = hcall_failure(answer)
-        if answer.code is not None and answer.code < 0:
-            failure = failure.model_copy(update={"errno": -int(answer.code)})
+        failure = hcall_failure(answer) if answer.code is None else raw_failure(answer.code, answer.words)
         self._give_up(failure, now_us)
 
     def _allocate(self, now_us: int) -> None:

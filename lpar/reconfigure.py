@@ -51,7 +51,7 @@ class Reconfigure(Operation):
         self.stage = ReconfigureStage.WALK
         if old_total < self.new_total:
             self._reopen(windows_to_reopen(pool, self.new_total - old_total), self.result, now_us)
-        elif pool.active > self.new_total:
+        elif pool.active > self.new_total and not self.driver.bad_citizen:
             CloseWalk(self.driver, pool, pool.active - self.new_total, self.result, self._walked).step(now_us)
         else:
             self._walked(now_us)

@@ -8,12 +8,19 @@ from lpar.core import DEVICE, INCARNATION_BYTES, LparCore
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import Exit
+from protocol.endpoint import UNGUARDED, Security
 from protocol.metrics_server import MetricsPlace
 from protocol.run import run_node
 from protocol.system import Addresses, SystemSettings
 
 
-def serve(system: SystemSettings, addresses: Addresses, name: str, metrics: MetricsPlace | None = None) -> Exit:
+def serve(
+    system: SystemSettings,
+    addresses: Addresses,
+    name: str,
+    metrics: MetricsPlace | None = None,
+    security: Security = UNGUARDED,
+) -> Exit:
     """Run partition `name` until it is stopped; says how it ended. `metrics` is where to serve them; None: nowhere."""
     settings = system.lpar_named(name)
     endpoint = addresses.device.get(name)
@@ -25,7 +32,7 @@ def serve(system: SystemSettings, addresses: Addresses, name: str, metrics: Metr
         incarnation=os.urandom(INCARNATION_BYTES),
         network=addresses.network,
         pid=os.getpid(),
-        endpoints={addresses.network: endpoint},
+        endpoints=dict(addresses.advertised) or {addresses.network: endpoint},
     )
     core = LparCore(system, settings, identity, addresses.hcall, os.urandom)
-    return run_node(core, {DEVICE: endpoint}, system.limits.memory_mb, metrics)
+    return run_node(core, {DEVICE: endpoint}, system.limits.memory_mb, metrics, security=security)

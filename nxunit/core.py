@@ -40,10 +40,14 @@ FAULTS_WAIT_US = 2 * SECOND_US
 """How long a stopping unit with nothing else to do lets kernels fetch the translation faults that it holds."""
 INCARNATION_BYTES = 16
 SECRET_BYTES = 32
+GUARD_BYTES = 16
 
 
 class UnitCore:
-    """One NX unit. The shell takes a job, runs it on the engine and hands the outcome back."""
+    """One NX unit. The shell takes a job, runs it on the engine and hands the outcome back.
+
+    `guard` names what only one live process can hold at a time (UnitReady); without, a number of this process's own.
+    """
 
     def __init__(
         self,
@@ -52,11 +56,13 @@ class UnitCore:
         identity: Identity,
         fabric_endpoint: str,
         entropy: Callable[[int], bytes],
+        guard: bytes = b"",
     ) -> None:
         self.effects = Effects()
         self.system = system
         self.chip = chip
         self.entropy = entropy
+        self.guard = guard or entropy(GUARD_BYTES)
         times = system.times
         self.fence_us = times.fence_ms * MILLISECOND_US
         terms = times.terms(times.fence_ms, by_beats=True)
@@ -74,6 +80,7 @@ class UnitCore:
         self._drained_us: int | None = None
         self._bye_us: int | None = None
         self._bye_done = False
+        self._left: list[str] = []
 
     # What the shell calls.
 
@@ -100,14 +107,15 @@ class UnitCore:
 
     def tick(self, now_us: int) -> None:
         self._fence_if_due(now_us)
-        if self._bye_us is None:
+        if not self._bye_done:
             self.dialer.tick(now_us)
         if self.acceptance.stopping:
             self._wind_up(now_us)
 
     def wake_us(self) -> int | None:
         if self._bye_us is not None:
-            return self._bye_us + (LINGER_US if self._bye_done else BYE_WAIT_US)
+            over_us = self._bye_us + (LINGER_US if self._bye_done else BYE_WAIT_US)
+            return over_us if self._bye_done else earliest(over_us, self.dialer.wake_us())
         fence_us = None
         if self.contexts and self._lease_anchor_us is not None:
             fence_us = self._lease_anchor_us + self.fence_us
@@ -178,6 +186,7 @@ class UnitCore:
                 window_limit=self.contexts.limit,
                 fifo_depth=self.fifos.depth,
                 request_limit_bytes=self.system.request_limit_bytes,
+                guard=self.guard,
             )
             self._ready_number = self.dialer.call(event.session, ready, now_us)
         if not event.resumed:
@@ -196,6 +205,10 @@ class UnitCore:
         self.windows.fault_noted(event.number, now_us)
 
     def _ended(self, refusal: Refused, now_us: int) -> None:
+        if self._bye_us is not None:
+            # The hypervisor has taken leave; only its answer to our BYE was lost.
+            self._bye_done = True
+            return
         if refusal.code is not RefusalCode.SESSION_DEAD:
             reason = f"{refusal.code}: expected {refusal.expected}, came {refusal.came}"
             self.effects.exit = Exit(ExitCode.REFUSED, f"the hypervisor refused this unit: {reason}")
@@ -260,9 +273,16 @@ class UnitCore:
             self._bye_us = now_us
             self._bye_done = not self.dialer.established
             self.contexts.clear()
-            self.faults.clear()
+            faults = self.faults.clear()
+            self._left += [f"{faults} translation faults that no kernel has fetched"] if faults else []
             self.dialer.say_bye()
         waited_us = now_us - self._bye_us
         if waited_us >= (LINGER_US if self._bye_done else BYE_WAIT_US):
+            self._left += [] if self._bye_done else ["a BYE that the hypervisor has not answered"]
             self.dialer.hang_up()
-            self.effects.exit = Exit(ExitCode.OK, "stopped when asked to")
+            self.effects.exit = self._ending()
+
+    def _ending(self) -> Exit:
+        if self._left:
+            return Exit(ExitCode.UNFINISHED, f"stopped at the deadline; left behind: {', '.join(self._left)}")
+        return Exit(ExitCode.OK, "stopped when asked to")

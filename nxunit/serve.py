@@ -7,16 +7,24 @@ import os
 from nxunit.acceptance import PASTE_LINK
 from nxunit.core import INCARNATION_BYTES, UnitCore
 from nxunit.engine import Engine
+from nxunit.guard import GuardHeld, take_guard
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import Exit
+from protocol.endpoint import UNGUARDED, Security
 from protocol.metrics_server import MetricsPlace
 from protocol.node import monotonic_us
 from protocol.run import run_node
-from protocol.system import Addresses, SystemSettings
+from protocol.system import Addresses, ChipSettings, SystemSettings
 
 
-def serve(system: SystemSettings, addresses: Addresses, unit: str, metrics: MetricsPlace | None = None) -> Exit:
+def serve(
+    system: SystemSettings,
+    addresses: Addresses,
+    unit: str,
+    metrics: MetricsPlace | None = None,
+    security: Security = UNGUARDED,
+) -> Exit:
     """Run one unit until it is stopped. Every way to end comes back as an exit code with its reason.
 
     `metrics` is where to serve them; None: nowhere.
@@ -26,9 +34,31 @@ def serve(system: SystemSettings, addresses: Addresses, unit: str, metrics: Metr
     if chip is None or endpoint is None:
         units = ", ".join(chip.unit for chip in system.chip)
         return Exit(ExitCode.SETTINGS, f"the system {system.name!r} has no NX unit {unit!r}, only {units}")
-    endpoints = {addresses.network: endpoint}
+    try:
+        guard = take_guard(endpoint)
+    except GuardHeld as held:
+        return Exit(ExitCode.ADDRESS_IN_USE, str(held))
+    except OSError as error:
+        return Exit(ExitCode.FAILED, f"the lock of {unit} cannot be taken: {error}")
+    try:
+        return _serve(system, addresses, chip, metrics, security, b"" if guard is None else guard.name)
+    finally:
+        if guard is not None:
+            guard.release()
+
+
+def _serve(
+    system: SystemSettings,
+    addresses: Addresses,
+    chip: ChipSettings,
+    metrics: MetricsPlace | None,
+    security: Security,
+    guard: bytes,
+) -> Exit:
+    unit, endpoint = chip.unit, addresses.paste[chip.unit]
+    endpoints = dict(addresses.advertised) or {addresses.network: endpoint}
     identity = Identity("nxunit", unit, os.urandom(INCARNATION_BYTES), addresses.network, os.getpid(), endpoints)
-    core = UnitCore(system, chip, identity, addresses.fabric, os.urandom)
+    core = UnitCore(system, chip, identity, addresses.fabric, os.urandom, guard)
     engine = Engine(system.request_limit_bytes, system.low_limit_bytes)
 
     def work() -> bool:
@@ -37,4 +67,4 @@ def serve(system: SystemSettings, addresses: Addresses, unit: str, metrics: Metr
             core.finish(job, engine.run(job), monotonic_us())
         return core.has_work
 
-    return run_node(core, {PASTE_LINK: endpoint}, system.limits.memory_mb, metrics, work=work)
+    return run_node(core, {PASTE_LINK: endpoint}, system.limits.memory_mb, metrics, work=work, security=security)

@@ -7,10 +7,11 @@ printed from here. Sources: arch/powerpc/include/asm/{hvcall,icswx,vas}.h of Lin
 
 from __future__ import annotations
 
-import errno
 from enum import Enum, IntFlag
 
 from protocol.explained import ExplainedCode, ExplainedName
+from protocol.kernel_reasons import REASON_ERRNO as REASON_ERRNO
+from protocol.kernel_reasons import KernelReason as KernelReason
 
 
 class HcallCode(ExplainedCode):
@@ -123,38 +124,6 @@ class WindowStatus(ExplainedCode):
     CLOSED = 1, "closed"
     HARDWARE_FAILURE = 2, "inactive because its NX unit failed"
     BUSY = 3, "being modified, deallocated or drained"
-
-
-class KernelReason(ExplainedName):
-    """Why the kernel answered an errno: the errno alone is often ambiguous."""
-
-    NO_CREDIT = "no_credit", "EINVAL: used + 1 would exceed the total credits of that type; no hcall was made"
-    VERSION = "version", "EINVAL: the version of the open attributes is not 1"
-    FLAGS = "flags", "EINVAL: a number is negative or wider than its field"
-    WINDOW_EXISTS = "window_exists", "EEXIST: the descriptor already has a window"
-    MIGRATION = "migration", "EBUSY: the partition is migrating"
-    CLOSED_WINDOWS = "closed_windows", "EBUSY: windows that lost their credit have first claim on new ones"
-    HCALL_FAILED = "hcall_failed", "EIO: the hypervisor answered with an error; the code is beside it"
-    HCALL_BUSY = "hcall_busy", "EIO: the hypervisor stayed busy, or the driver's mutex taken, until the deadline"
-    NOT_SUPPORTED = "not_supported", "ENOTSUP: copy/paste is not offered to this partition"
-    NO_WINDOW = "no_window", "EINVAL: the descriptor has no window"
-    LENGTH = "length", "EINVAL: the mapping is longer than one page or not positive"
-    OFFSET = "offset", "EINVAL: the offset of the mapping is not 0"
-    INACTIVE = "inactive", "EACCES: the window is closed until its credit comes back"
-    BAD_DESCRIPTOR = "bad_descriptor", "EBADF: no such descriptor or mapping in this process"
-    LIMIT = "limit", "EMFILE: the process has reached its limit of descriptors or mappings"
-    NO_FILE = "no_file", "ENOENT: no such file"
-    NOT_READABLE = "not_readable", "EACCES: the file can only be written"
-    NOT_WRITABLE = "not_writable", "EACCES: the file can only be read"
-    BAD_NUMBER = "bad_number", "EINVAL: not a number that the file takes"
-    RECONFIGURE = "reconfigure", "EINVAL: the new total could not be applied"
-    KILLED = "killed", "ESRCH: a signal ended this process; its descriptors are gone"
-    NO_DEVICE = "no_device", "ENODEV: the partition has no accelerator device, or it is shutting down"
-    DEAD = "dead", "ENODEV: the partition was restarted, this descriptor is gone"
-
-
-REASON_ERRNO = {reason: getattr(errno, reason.meaning.split(":")[0]) for reason in KernelReason}
-"""The errno that belongs to each reason: the meaning starts with its name."""
 
 
 class FaultOutcome(ExplainedName):
@@ -278,6 +247,17 @@ class ExitCode(ExplainedCode):
     STORE = 6, "the ledger could not be read or written; what was not stored was not answered"
     ADDRESS_IN_USE = 7, "a socket could not be bound"
     REFUSED = 8, "the peer refused this process for good"
+    STORE_FULL = 10, "no room for the ledger: make some and start again; what was not stored was not answered"
+    STORE_READ_ONLY = 11, "the ledger or its folder cannot be written by this user or on this file system"
+    STORE_VERSION = 12, "another release wrote the ledger: use that one, or another ledger"
+    STORE_DAMAGED = 13, "the ledger is damaged, or has a row that makes no sense"
+    STORE_FOREIGN = 14, "what is there is no ledger: no database, another program's, or no file"
+    STORE_LOCKED = 15, "another process has the ledger"
+    INSECURE = 20, "a tcp socket was to listen for other machines without keys"
+    KEYS = 21, "a key file cannot be read or is wrong, or has not the key that is needed"
+    STOPPED_AT_ONCE = 30, "stopped at the second signal: what was under way is unfinished, its leases run out"
+    UNFINISHED = 31, "asked to stop, and not all was wound up by the deadline: what is left goes with its lease"
+    INTERRUPTED = 32, "`vasbus up` was asked to stop before all was running: it stopped what it had started"
 
 
 CODE_TABLES: tuple[type[Enum], ...] = (

@@ -104,6 +104,11 @@ class PoolStatus(Part):
     target: U16
     in_use: U32
 
+    @property
+    def excess(self) -> int:
+        """Windows beyond the target: the hypervisor revokes none, it waits for the partition to close them."""
+        return max(0, self.in_use - self.target)
+
 
 class LparStatus(Part):
     """`state` is one of `not_activated`, `running`, `suspected`, `recovering`."""

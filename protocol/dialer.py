@@ -39,7 +39,7 @@ class Dialer(SessionEnd):
     probes that WELCOME promised (their absence shows a connection that ZeroMQ re-made under the session: the listener
     does not know the new one). Silence never ends the session here: only a refusal does, which comes out as `Ended`.
     A name in use is asked for again and again: its holder may be a dead incarnation whose lease has not run out, and
-    a restart of the listener gives that one a full new lease.
+    a restart of the listener gives that one a full new lease. The listener says when the holder certainly lives.
     """
 
     def __init__(self, link: str, endpoint: str, identity: Identity, terms: Terms, effects: Effects) -> None:
@@ -60,6 +60,8 @@ class Dialer(SessionEnd):
         self._probe_us = 0
         self._sequence = 0
         self._beats: dict[int, int] = {}
+        self._leaving = False
+        self._bye_due_us: int | None = None
 
     def _fresh_session(self) -> Session:
         who = self.identity
@@ -79,6 +81,7 @@ class Dialer(SessionEnd):
         self.lease_anchor_us = None
         self._beats.clear()
         self._in_use = False
+        self._leaving = False
         self._redial(now_us)
 
     def receive(self, envelope: Envelope, now_us: int) -> list[Event]:
@@ -116,6 +119,8 @@ class Dialer(SessionEnd):
         if self.established:
             if self._beat_us and now_us >= self._beat_due_us:
                 self._beat(now_us)
+            if self._leaving:
+                self._repeat_bye(now_us)
             self.send_due(self.session, now_us)
 
     def wake_us(self) -> int | None:
@@ -124,11 +129,17 @@ class Dialer(SessionEnd):
         suspicion_us = self._silent_since_us + self._patience_us if self._answer_is_due else None
         if not self.established:
             return earliest(self._hello_due_us, suspicion_us)
-        return earliest(suspicion_us, self._beat_due_us if self._beat_us else None, self.session.caller.wake_us())
+        beat_due_us = self._beat_due_us if self._beat_us else None
+        bye_due_us = (self._bye_due_us or self._silent_since_us) if self._leaving else None
+        return earliest(suspicion_us, beat_due_us, bye_due_us, self.session.caller.wake_us())
 
     def say_bye(self) -> None:
-        """End the session of our own accord. `ended` is true from the arrival of ByeDone on."""
+        """End the session of our own accord, and say so until it is heard.
+
+        `ended` is true from the arrival of ByeDone on, or of the word that the session is dead (`Ended`).
+        """
         if self.established:
+            self._leaving, self._bye_due_us = True, None
             self.send(self.session, Bye())
 
     def hang_up(self) -> None:
@@ -235,6 +246,14 @@ class Dialer(SessionEnd):
         self.established = False
         self.session.alive = False
         self.session.peer = None
+
+    def _repeat_bye(self, now_us: int) -> None:
+        """BYE once more when the last one has gone unanswered for a while; the first had no time to count from."""
+        if self._bye_due_us is not None and now_us >= self._bye_due_us:
+            self.send(self.session, Bye())
+            self._bye_due_us = None
+        if self._bye_due_us is None:
+            self._bye_due_us = now_us + HELLO_REPEAT_US
 
     def _beat(self, now_us: int) -> None:
         self._sequence += 1

@@ -25,10 +25,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Close the link's connection, if any, and open a new one to the endpoint."""
+    """Close the link's connection, if any, and open a new one to the endpoint.
+
+    `listener` names who is to be there, where the link does not say it: the NX unit that is pasted to.
+    """
 
     link: str
     endpoint: str
+    listener: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from protocol.codes import CreditType, Operand
-from protocol.message import U8, U16, U32, U64, Flag, Name, Notice, Part, Reply, Request, Token
+from protocol.message import U8, U16, U32, U64, Flag, Name, Notice, Part, Reply, Request, Secret, Token
 
 
 class ProgramContext(Request):
@@ -123,12 +123,17 @@ class Contexts(Reply):
 
 
 class UnitReady(Request):
-    """The unit's limits: contexts it can hold, receive FIFO depth, bytes of one request."""
+    """The unit's limits: contexts it can hold, receive FIFO depth, bytes of one request.
+
+    `guard` names something that only one live process can hold at a time: who comes with the guard of an earlier
+    process is that process, or proves that it is gone. Empty: no proof, the fence of every earlier one is waited for.
+    """
 
     type: Literal["unit_ready"] = "unit_ready"
     window_limit: U32
     fifo_depth: U16
     request_limit_bytes: U32
+    guard: Secret = b""
 
 
 class UnitNoted(Reply):

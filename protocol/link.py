@@ -49,11 +49,21 @@ def _name(message: type[Message]) -> str:
     return str(message.model_fields["type"].default)
 
 
+UNREAD_LIMIT = 1_000_000
+"""Messages that wait for a dialling process that does not read: probes, one each beat, for eleven days of them.
+
+Such a queue must not fill. libzmq then stops reading the connection, heartbeats included, so that the other side takes
+the process for dead; and libzmq 4.3.5 aborts the process when it begins to read again. A probe takes less than 200
+bytes; what else comes was asked for: 64 answers of a session, or one completion for each window that was pasted to.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """One kind of connection. `up` is what the dialling side says, `down` what the listening side says.
 
-    `high_water_mark` bounds each queue of a socket, in messages.
+    `high_water_mark` bounds each queue of a socket, in messages, but that of what a dialling process has not read:
+    see UNREAD_LIMIT.
     """
 
     name: str

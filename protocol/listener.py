@@ -23,6 +23,8 @@ from protocol.session_messages import Beat, BeatEcho, Bye, ByeDone, Hello, Probe
 from protocol.wire import Envelope, refuse
 
 SECRET_BYTES = 16
+CLAIMS_LIMIT = 16
+"""Incarnations that wait for one name and are remembered; the oldest is forgotten for one more."""
 
 
 def everybody(_hello: Hello) -> Refused | None:
@@ -68,6 +70,7 @@ class Listener(SessionEnd):
         for session in sessions:
             session.heard_us = now_us
             session.peer = None
+            session.proven = bool(session.callee.answers)
             session.gone_us = None if self.terms.by_beats else now_us
             self.sessions[session.name] = session
 
@@ -83,6 +86,7 @@ class Listener(SessionEnd):
         if envelope.epoch != session.epoch:
             self._refuse(peer, RefusalCode.EPOCH, f"epoch {session.epoch}", f"epoch {envelope.epoch}", envelope)
             return []
+        session.proven = True
         events = self._heard(session, now_us)
         if isinstance(body, Beat):
             self.acknowledge(session, envelope.acked_below)
@@ -169,10 +173,12 @@ class Listener(SessionEnd):
         if refusal is None and hello.epoch:
             return self._resume(peer, hello, holder, now_us)
         if refusal is None and holder is not None and holder.incarnation == hello.incarnation:
-            return self._attach(holder, peer, hello, now_us)
+            if holder.peer == peer or not holder.proven:
+                return self._attach(holder, peer, hello, now_us)
+            # Its holder would show the secret: this is a copy of an old HELLO on somebody's connection.
+            refusal = refuse(RefusalCode.IN_USE, "the session's epoch and secret", "a HELLO without them", 500)
         if refusal is None and holder is not None and holder.gone_us is None:
-            self.send(holder, Probe())
-            refusal = refuse(RefusalCode.IN_USE, f"no live session of {hello.name!r}", "a second HELLO", 500)
+            refusal = self._in_use(holder, hello, now_us)
         if refusal is None and holder is None and len(self.sessions) >= self.terms.session_limit:
             limit = f"at most {self.terms.session_limit} sessions"
             refusal = refuse(RefusalCode.SESSIONS_FULL, limit, "one more", 1000)
@@ -181,6 +187,24 @@ class Listener(SessionEnd):
             return []
         events = [] if holder is None else self.close(holder, Ending.REPLACED)
         return events + self._open(peer, hello, now_us)
+
+    def _in_use(self, holder: Session, hello: Hello, now_us: int) -> Refused:
+        """Somebody has the name. For good, once that one has shown for two leases that it lives.
+
+        Time alone would not do: a restart gives a dead holder a full new lease. So it must have been heard when the
+        lease that it had at the first claim was over, and claims are counted anew by a restarted process. A session
+        that lives with its connection is probed: it lives for as long as the connection is not found gone.
+        """
+        self.send(holder, Probe())
+        since_us = holder.claims.setdefault(hello.incarnation, now_us)
+        while len(holder.claims) > CLAIMS_LIMIT:
+            del holder.claims[next(iter(holder.claims))]
+        lease_us = self.terms.lease_us + self.terms.drift_margin_us
+        renewed_us = holder.heard_us if self.terms.by_beats else now_us
+        expected, came = f"no live session of {hello.name!r}", "a second HELLO"
+        if now_us >= since_us + 2 * lease_us and renewed_us >= since_us + lease_us:
+            return refuse(RefusalCode.NAME_HELD, expected, f"{came}; the process with pid {holder.pid} has it")
+        return refuse(RefusalCode.IN_USE, expected, came, 500)
 
     def _open(self, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
         epoch = self._next_epoch(hello.name)
@@ -212,8 +236,8 @@ class Listener(SessionEnd):
         return events
 
     def _resume(self, peer: Peer, hello: Hello, holder: Session | None, now_us: int) -> list[Event]:
-        if holder is not None and (hello.epoch, hello.secret, hello.incarnation) == (
-            holder.epoch, holder.secret, holder.incarnation,
+        if holder is not None and (hello.epoch, hello.secret, hello.incarnation, hello.role) == (
+            holder.epoch, holder.secret, holder.incarnation, holder.role,
         ):  # fmt: skip
             if holder.peer == peer:
                 self.send(holder, self._welcome(holder, resumed=True))

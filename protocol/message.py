@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,10 +43,18 @@ U64 = Annotated[int, _whole(0, 0xFFFF_FFFF_FFFF_FFFF)]
 I32 = Annotated[int, _whole(-0x8000_0000, 0x7FFF_FFFF)]
 I64 = Annotated[int, _whole(-0x8000_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF)]
 Flag = Annotated[bool, Field(strict=True)]
-Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,62}$")]
+NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,62}$"
+Name = Annotated[str, Field(strict=True, pattern=NAME_PATTERN)]
 """The name of a process, a partition, a unit or a network."""
 NAME_RULE = "letters, digits and _ . : @ -, at most 63, beginning with a letter or digit"
 """What the pattern of a name says, for people."""
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name of something."""
+    return re.fullmatch(NAME_PATTERN.rstrip("$"), text) is not None
+
+
 Text = Annotated[str, Field(strict=True, max_length=65_536)]
 Endpoint = Annotated[str, Field(strict=True, pattern=r"^(tcp|ipc|inproc)://.{1,200}$")]
 Endpoints = Annotated[dict[Name, Endpoint], Field(max_length=8)]

@@ -6,7 +6,6 @@ role has work of its own (the gzip engine), one piece of it is done per turn.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -16,13 +15,16 @@ import zmq
 
 from protocol.alarm import Alarm, Snapshots
 from protocol.codes import ExitCode
+from protocol.curve import KeyRefused
 from protocol.effects import Core, Dial, Effects, Exit, Hangup, LogLine, Send
-from protocol.link import LINKS, MEBIBYTE, TELEMETRY
+from protocol.keys import Keyring, KeysError, check_claim
+from protocol.link import LINKS, TELEMETRY
 from protocol.log_limit import LogLimiter
 from protocol.metrics import Family
 from protocol.node_metrics import NodeCounters
-from protocol.socket import NodeSocket, Unreachable, remove_stale_socket
+from protocol.socket import NodeSocket, Unreachable, listen_telemetry
 from protocol.wire import Envelope, WireError, decode, encode
+from protocol.zap import ZapHandler
 
 IDLE_WAIT_US = 1_000_000
 CONGESTED_WAIT_US = 2_000
@@ -34,7 +36,11 @@ CATCH_UP_QUIET_MS = 50
 
 
 class StoreError(Exception):
-    """The ledger could not be read or written."""
+    """The ledger could not be read or written; `code` is how the process ends."""
+
+    def __init__(self, text: str, code: ExitCode = ExitCode.STORE) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Store(Protocol):
@@ -42,15 +48,6 @@ class Store(Protocol):
 
     def commit(self, writes: Sequence[object]) -> None:
         """Store all or nothing, durably. Raises StoreError."""
-
-
-def limit_memory(memory_mb: int) -> None:
-    """Cap this process's data segment, never above a cap it has: an endless message has no other bound in libzmq."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    ceiling = memory_mb * MEBIBYTE
-    if hard != resource.RLIM_INFINITY:
-        ceiling = min(ceiling, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
 
 
 def monotonic_us() -> int:
@@ -62,7 +59,7 @@ class Node:
     """Runs a core until it asks to exit.
 
     `listen` names an endpoint per link; `publish` is the telemetry endpoint; `work` does one piece of the role's own
-    work and says whether there is more; `metrics` gives what the core counts.
+    work and says whether there is more; `metrics` gives what the core counts. With a `keyring` tcp has keys.
     """
 
     def __init__(
@@ -74,12 +71,14 @@ class Node:
         work: Callable[[], bool] | None = None,
         clock: Callable[[], int] = monotonic_us,
         metrics: Callable[[], Sequence[Family]] = tuple,
+        keyring: Keyring | None = None,
     ) -> None:
         self.core = core
         self.store = store
         self.work = work
         self.clock = clock
         self.metrics = metrics
+        self.keyring = keyring
         self.log = structlog.get_logger()
         self.limiter = LogLimiter()
         self.counters = NodeCounters()
@@ -87,22 +86,19 @@ class Node:
         self.poller = zmq.Poller()
         self.sockets: dict[str, NodeSocket] = {}
         self.publisher: zmq.Socket[bytes] | None = None
+        self.zap: ZapHandler | None = None
         self.alarm = Alarm()
         self.snapshots = Snapshots(self.alarm)
-        self._stopping = False
-        self._busy = False
+        self._stopping = self._busy = self._closed = False
+        self._shut_out: Exit | None = None
         self._ticked_us = 0
-        self._closed = False
         try:
+            if keyring is not None:
+                self.zap = ZapHandler(self.context, keyring, self.poller)
             for link, endpoint in listen.items():
-                self._own(link, NodeSocket.listen(self.context, LINKS[link], endpoint))
+                self._own(link, NodeSocket.listen(self.context, LINKS[link], endpoint, keyring))
             if publish is not None:
-                self.publisher = self.context.socket(zmq.PUB)
-                self.publisher.setsockopt(zmq.LINGER, 0)
-                self.publisher.setsockopt(zmq.SNDHWM, TELEMETRY.high_water_mark)
-                self.publisher.setsockopt(zmq.MAXMSGSIZE, MEBIBYTE)
-                remove_stale_socket(publish)
-                self.publisher.bind(publish)
+                self.publisher = listen_telemetry(self.context, publish, keyring)
         except zmq.ZMQError:
             self.close()
             raise
@@ -136,6 +132,8 @@ class Node:
             socket.close()
         if self.publisher is not None:
             self.publisher.close(linger=0)
+        if self.zap is not None:
+            self.zap.close()
         self.context.term()
         self.alarm.close()
 
@@ -151,7 +149,7 @@ class Node:
         self._poll(self._wait_ms())
         began_us = self.clock()
         if self.alarm.stops > 1:
-            return Exit(ExitCode.OK, "stopped at the second signal")
+            return Exit(ExitCode.STOPPED_AT_ONCE, "stopped at the second signal")
         if self.alarm.stops and not self._stopping:
             self._stopping = True
             self.core.stop(self.clock())
@@ -178,6 +176,8 @@ class Node:
         return bool(ready)
 
     def _drain_all(self) -> None:
+        for facts in self.zap.serve() if self.zap is not None else ():
+            self._tell(LogLine("warning", "key_refused", facts))
         for link, socket in list(self.sockets.items()):
             self._drain(link, socket)
 
@@ -191,6 +191,8 @@ class Node:
         for peer, frames in socket.receive():
             try:
                 envelope = decode(frames, socket.vocabulary)
+                if socket.guarded:
+                    check_claim(socket.sender, envelope)
             except WireError as error:
                 self._refused(link, error)
                 if socket.is_router:
@@ -220,7 +222,7 @@ class Node:
         untold = self.limiter.take_suppressed()
         if untold:
             self.log.warning("log_lines_suppressed", lines=untold)
-        if ending.code is not ExitCode.OK:
+        if ending.code not in (ExitCode.OK, ExitCode.STOPPED_AT_ONCE):
             self.log.error("process_failed", code=ending.code.name, why=ending.reason)
 
     def _settle(self, effects: Effects) -> Exit | None:
@@ -236,7 +238,7 @@ class Node:
             try:
                 self.store.commit(effects.writes)
             except StoreError as error:
-                return Exit(ExitCode.STORE, str(error))
+                return Exit(error.code, str(error))
             self.counters.commits.observe(self.clock() - began_us)
         for transmission in effects.transmissions:
             self._transmit(transmission)
@@ -244,7 +246,7 @@ class Node:
             for envelope in effects.published:
                 self.counters.sent(TELEMETRY.name, envelope.body)
                 self.publisher.send_multipart(encode(envelope), zmq.NOBLOCK)
-        return effects.exit
+        return effects.exit or self._shut_out
 
     def _transmit(self, transmission: Send | Dial | Hangup) -> None:
         link = transmission.link
@@ -257,6 +259,8 @@ class Node:
                 socket.send(transmission.peer, encode(transmission.envelope))
             except Unreachable:
                 self.core.unreachable(link, transmission.peer, self.clock())
+            except KeyRefused as error:
+                self._no_connection(link, error)
             return
         old = self.sockets.pop(link, None)
         if old is not None:
@@ -265,10 +269,16 @@ class Node:
             old.close()
         if isinstance(transmission, Dial):
             try:
-                self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint))
-            except zmq.ZMQError as error:
+                self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint, self.keyring))
+            except (zmq.ZMQError, KeysError) as error:
                 endpoint = transmission.endpoint
                 self._tell(LogLine("error", "dial_failed", {"link": link, "endpoint": endpoint, "why": str(error)}))
+
+    def _no_connection(self, link: str, error: KeyRefused) -> None:
+        """The keys do not fit. A process that has never been let in ends; one that was may be let in again."""
+        self._tell(LogLine("error", "key_refused", {"link": link, "why": str(error)}))
+        if error.definite and not self.counters.has_received(link):
+            self._shut_out = Exit(ExitCode.REFUSED, str(error))
 
     def _own(self, link: str, socket: NodeSocket) -> None:
         self.sockets[link] = socket

@@ -29,6 +29,10 @@ class NodeCounters:
         """A message went to the core."""
         self.messages[link, RECEIVED, body.type] += 1
 
+    def has_received(self, link: str) -> bool:
+        """Whether any message came on a link so far."""
+        return any(labels[:2] == (link, RECEIVED) for labels in self.messages)
+
     def sent(self, link: str, body: Message) -> None:
         """A message of the core went out; a refusal counts as one as well."""
         self.messages[link, SENT, body.type] += 1

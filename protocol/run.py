@@ -12,9 +12,11 @@ import zmq
 
 from protocol.codes import ExitCode
 from protocol.effects import Core, Exit
+from protocol.endpoint import UNGUARDED, Security
+from protocol.memory import limit_memory
 from protocol.metrics import Family, MetricKind, labelled
 from protocol.metrics_server import MetricsPlace, MetricsServer, is_address_in_use
-from protocol.node import Node, Store, limit_memory
+from protocol.node import Node, Store
 from protocol.wire import WIRE_VERSION
 
 SNAPSHOT_S = 2.0
@@ -36,19 +38,26 @@ def run_node(
     store: Store | None = None,
     publish: str | None = None,
     work: Callable[[], bool] | None = None,
+    security: Security = UNGUARDED,
 ) -> Exit:
     """Run a core as this process until it ends, under a ceiling of memory; says how it ended.
 
-    That is ADDRESS_IN_USE where somebody else has one of the endpoints or the port of the metrics, FAILED where
-    metrics cannot be served at that host. Raises zmq.ZMQError where an endpoint cannot be bound for another reason.
+    That is INSECURE where it would listen for other machines without keys, ADDRESS_IN_USE where somebody else has one
+    of the endpoints or the port of the metrics, FAILED where metrics cannot be served at that host. Raises
+    zmq.ZMQError where an endpoint cannot be bound for another reason.
     """
+    complaint = security.complaint([*listen.values(), *([publish] if publish else [])])
+    if complaint is not None:
+        return Exit(ExitCode.INSECURE, complaint)
+    if security.insecure:
+        structlog.get_logger().warning("insecure", meaning="who reaches its tcp sockets may do everything")
     limit_memory(memory_mb)
 
     def families() -> list[Family]:
         return [build_info(), *core.metrics()]
 
     try:
-        node = Node(core, listen, store=store, publish=publish, work=work, metrics=families)
+        node = Node(core, listen, store=store, publish=publish, work=work, metrics=families, keyring=security.keyring)
     except zmq.ZMQError as error:
         if error.errno != zmq.EADDRINUSE:
             raise

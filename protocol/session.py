@@ -62,8 +62,12 @@ class Session:
     gone_us: int | None = None
     suspected: bool = False
     alive: bool = True
+    proven: bool = False
+    """Whether a message with its epoch came: the holder has its WELCOME, and so the secret."""
     caller: Caller = field(default_factory=Caller)
     callee: Callee = field(default_factory=Callee)
+    claims: dict[bytes, int] = field(default_factory=dict)
+    """When other incarnations first asked for the name while this one had it."""
 
 
 class Journal(Protocol):
@@ -192,11 +196,11 @@ class SessionEnd:
             self.journal.answered(session, number, reply)
             self.send(session, reply, number)
 
-    def retry(self, session: Session, number: int, after_ms: int) -> None:
-        """Put a request off: nothing was done, the caller repeats it with the same number."""
+    def retry(self, session: Session, number: int, after_ms: int, code: RefusalCode = RefusalCode.RETRY) -> None:
+        """Put a request off, as RETRY or DRAINING: nothing was done, the caller repeats it with the same number."""
         if session.alive and session.callee.abandon(number):
-            expected = "the process to be ready"
-            self.send(session, refuse(RefusalCode.RETRY, expected, "a request during recovery", after_ms), number)
+            came = "a request during shutdown" if code is RefusalCode.DRAINING else "a request during recovery"
+            self.send(session, refuse(code, "the process to be ready", came, after_ms), number)
 
     def acknowledge(self, session: Session, acked_below: int) -> None:
         """The other end has our answers below this number."""

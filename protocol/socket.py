@@ -15,15 +15,20 @@ from pathlib import Path
 
 import zmq
 
+from protocol.curve import HandshakeWatch, dial_with, listen_with
 from protocol.effects import DIALLED, Peer
-from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, Link
+from protocol.endpoint import is_tcp
+from protocol.keys import Keyring, KeysError
+from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, TELEMETRY, UNREAD_LIMIT, Link
+from protocol.session_messages import Hello
 
 BATCH_LIMIT = 64
 """Messages taken from one socket before the others get their turn."""
 HEARTBEAT_INTERVAL_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1500
 RECONNECT_FIRST_MS = 20
-RECONNECT_MOST_MS = 500
+RECONNECT_MOST_MS = 100
+"""How long a listener that is back may stay unnoticed: everybody who was connected waits for a hypervisor."""
 
 
 class Unreachable(Exception):
@@ -35,6 +40,9 @@ class NodeSocket:
 
     What a slow peer cannot take yet waits in a queue of `link.high_water_mark` messages per peer; beyond that the
     oldest is dropped and counted, and the sessions repeat what mattered.
+
+    `guarded`: it listens for connections with keys, and their HELLO has to fit them. `sender` is then whose key the
+    connection of the message received last has.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: Link, kind: int) -> None:
@@ -42,11 +50,14 @@ class NodeSocket:
         self.is_router = kind == zmq.ROUTER
         self.vocabulary = link.up if self.is_router else link.down
         self.dropped = 0
+        self.guarded = False
+        self.sender: str | None = None
+        self._watch: HandshakeWatch | None = None
         self._waiting: dict[Peer, deque[list[bytes]]] = {}
         self.zmq = context.socket(kind)
         self.zmq.setsockopt(zmq.LINGER, 0)
         self.zmq.setsockopt(zmq.SNDHWM, link.high_water_mark)
-        self.zmq.setsockopt(zmq.RCVHWM, link.high_water_mark)
+        self.zmq.setsockopt(zmq.RCVHWM, link.high_water_mark if self.is_router else UNREAD_LIMIT)
         self.zmq.setsockopt(zmq.MAXMSGSIZE, BULK_LIMIT_BYTES + MEBIBYTE)
         self.zmq.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
         self.zmq.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
@@ -56,9 +67,14 @@ class NodeSocket:
             self.zmq.setsockopt(zmq.ROUTER_MANDATORY, 1)
 
     @classmethod
-    def listen(cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str) -> NodeSocket:
-        """Bind. Raises zmq.ZMQError, EADDRINUSE where somebody else listens there."""
+    def listen(
+        cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str, keyring: Keyring | None = None
+    ) -> NodeSocket:
+        """Bind; with a keyring, tcp is for keys alone. Raises zmq.ZMQError, EADDRINUSE where somebody listens there."""
         socket = cls(context, link, zmq.ROUTER)
+        if keyring is not None and is_tcp(endpoint):
+            listen_with(socket.zmq, keyring, link.name)
+            socket.guarded = Hello in link.up.messages
         try:
             remove_stale_socket(endpoint)
             socket.zmq.bind(endpoint)
@@ -68,12 +84,25 @@ class NodeSocket:
         return socket
 
     @classmethod
-    def dial(cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str) -> NodeSocket:
-        """Connect; ZeroMQ keeps trying in the background. Raises zmq.ZMQError where the endpoint is no address."""
+    def dial(
+        cls,
+        context: zmq.Context[zmq.Socket[bytes]],
+        link: Link,
+        endpoint: str,
+        keyring: Keyring | None = None,
+        listener: str = "",
+    ) -> NodeSocket:
+        """Connect; ZeroMQ keeps trying in the background. `listener` is the name of an NX unit, for its key.
+
+        Raises zmq.ZMQError where the endpoint is no address, KeysError where the keyring has no key for it.
+        """
         socket = cls(context, link, zmq.DEALER)
         try:
+            if keyring is not None and is_tcp(endpoint):
+                dial_with(socket.zmq, keyring, link.name, listener)
+            socket._watch = HandshakeWatch.of(socket.zmq, endpoint, keyring)
             socket.zmq.connect(endpoint)
-        except zmq.ZMQError:
+        except (zmq.ZMQError, KeysError):
             socket.close()
             raise
         return socket
@@ -83,11 +112,20 @@ class NodeSocket:
         for _ in range(BATCH_LIMIT):
             if not self.readable:
                 return
+            if self.guarded:
+                yield self._receive_signed()
+                continue
             frames = self.zmq.recv_multipart(zmq.NOBLOCK)
             if self.is_router:
                 yield frames[0], frames[1:]
             else:
                 yield DIALLED, frames
+
+    def _receive_signed(self) -> tuple[Peer, list[bytes]]:
+        """Only a frame that is not copied tells whose connection it came on."""
+        first = self.zmq.recv(zmq.NOBLOCK, copy=False)
+        self.sender = str(first.get("User-Id"))
+        return first.bytes, self.zmq.recv_multipart(zmq.NOBLOCK)
 
     @property
     def readable(self) -> bool:
@@ -95,7 +133,9 @@ class NodeSocket:
         return bool(int(self.zmq.get(zmq.EVENTS)) & zmq.POLLIN)
 
     def send(self, peer: Peer, frames: Sequence[bytes]) -> None:
-        """Send or queue. Raises Unreachable where the peer's connection is gone."""
+        """Send or queue. Raises Unreachable where the peer's connection is gone, KeyRefused where none comes about."""
+        if self._watch is not None:
+            self._watch.check()
         parts = [peer, *frames] if self.is_router else list(frames)
         waiting = self._waiting.get(peer)
         if waiting:
@@ -137,6 +177,9 @@ class NodeSocket:
 
     def close(self) -> None:
         """Close at once; whoever needs delivery has said BYE and heard the answer before."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self.zmq.close(linger=0)
 
     def _enqueue(self, peer: Peer, parts: list[bytes]) -> None:
@@ -148,23 +191,24 @@ class NodeSocket:
 
 
 class Connections:
-    """The dialled sockets of a client and the context that they share.
+    """The dialled sockets of a client and the context that they share; its keys, where it has any.
 
     `owner` is what the program holds. When that is collected without having been closed, the sockets are closed all
     the same and a ResourceWarning says so: a context that still has sockets would wait for them for ever.
     """
 
-    def __init__(self, owner: object) -> None:
+    def __init__(self, owner: object, keyring: Keyring | None = None) -> None:
+        self.keyring = keyring
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sockets: dict[str, NodeSocket] = {}
         name = type(owner).__name__
         self._finalizer = weakref.finalize(owner, _abandon, name, os.getpid(), self.sockets, self.context)
         self._finalizer.atexit = False
 
-    def dial(self, key: str, link: Link, endpoint: str) -> NodeSocket:
-        """Connect, in place of the connection of that key. Raises zmq.ZMQError for what is no endpoint."""
+    def dial(self, key: str, link: Link, endpoint: str, listener: str = "") -> NodeSocket:
+        """Connect, in place of the connection of that key. Raises zmq.ZMQError for what is no endpoint, KeysError."""
         self.hang_up(key)
-        self.sockets[key] = NodeSocket.dial(self.context, link, endpoint)
+        self.sockets[key] = NodeSocket.dial(self.context, link, endpoint, self.keyring, listener)
         return self.sockets[key]
 
     def hang_up(self, key: str) -> None:
@@ -189,6 +233,25 @@ def _abandon(name: str, pid: int, sockets: dict[str, NodeSocket], context: zmq.C
         socket.close()
     context.term()
     warnings.warn(f"a {name} was not closed", ResourceWarning, stacklevel=2)
+
+
+def listen_telemetry(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keyring: Keyring | None
+) -> zmq.Socket[bytes]:
+    """The socket that publishes. Raises zmq.ZMQError as `NodeSocket.listen` does."""
+    publisher = context.socket(zmq.PUB)
+    publisher.setsockopt(zmq.LINGER, 0)
+    publisher.setsockopt(zmq.SNDHWM, TELEMETRY.high_water_mark)
+    publisher.setsockopt(zmq.MAXMSGSIZE, MEBIBYTE)
+    if keyring is not None and is_tcp(endpoint):
+        listen_with(publisher, keyring, TELEMETRY.name)
+    try:
+        remove_stale_socket(endpoint)
+        publisher.bind(endpoint)
+    except zmq.ZMQError:
+        publisher.close(linger=0)
+        raise
+    return publisher
 
 
 def remove_stale_socket(endpoint: str) -> None:

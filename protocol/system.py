@@ -137,6 +137,8 @@ class LparSettings(Settings):
     qos_credits: Count = 0
     dynamic_qos: Annotated[bool, Field(strict=True)] = True
     """Whether the operating system takes QoS credits while it runs; without, the HMC answers HSCLC102."""
+    bad_citizen: Annotated[bool, Field(strict=True)] = False
+    """Whether the kernel keeps windows for which it has no credit any more, against what the hypervisor expects."""
 
     @model_validator(mode="after")
     def _fits_mode(self) -> Self:
@@ -264,7 +266,10 @@ def _flat(tables: dict[str, object], text: str, source: str) -> dict[str, object
 
 
 class Addresses(Settings):
-    """Where the sockets of a system are. `device` and `paste` are by partition and by unit."""
+    """Where the sockets of a system are. `device` and `paste` are by partition and by unit.
+
+    `advertised` is where a process tells others to find it, by network; empty: where it listens, on `network`.
+    """
 
     hcall: Endpoint
     fabric: Endpoint
@@ -273,6 +278,7 @@ class Addresses(Settings):
     device: dict[Name, Endpoint]
     paste: dict[Name, Endpoint]
     network: Name = LOCAL_NETWORK
+    advertised: dict[Name, Endpoint] = Field(default_factory=dict)
 
 
 def local_addresses(system: SystemSettings, runtime_folder: str) -> Addresses:

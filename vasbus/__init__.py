@@ -1,40 +1,47 @@
 """vasbus: PowerVM accelerator credits on a message bus. These are the names for scripts.
 
-`vasbus.aio` has them for asyncio.
+`vasbus.aio` has them for asyncio. A name is fetched when it is first asked for: the processes of a system start sooner
+without a client's modules.
 """
 
-from lpar.client import (
-    BusError,
-    ClientError,
-    CodecMissing,
-    CorruptData,
-    Csb,
-    DataError,
-    DeviceFile,
-    DirectionStatistics,
-    FileForbidden,
-    FileMissing,
-    ForkedProcess,
-    KernelFailure,
-    Lpar,
-    LparClosed,
-    MessageRefused,
-    NxError,
-    NxGzip,
-    OutputLimit,
-    PasteArea,
-    PasteRefused,
-    PeerError,
-    Pending,
-    Request,
-    RequestLost,
-    SegmentationFault,
-    Statistics,
-    TruncatedData,
-    Window,
-    WindowExists,
-)
-from vasbus import aio
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lpar.client import (
+        BusError,
+        ClientError,
+        CodecMissing,
+        CorruptData,
+        Csb,
+        DataError,
+        DeviceFile,
+        DirectionStatistics,
+        FileForbidden,
+        FileMissing,
+        ForkedProcess,
+        KernelFailure,
+        Lpar,
+        LparClosed,
+        MessageRefused,
+        NxError,
+        NxGzip,
+        OutputLimit,
+        PasteArea,
+        PasteRefused,
+        PeerError,
+        Pending,
+        Request,
+        RequestLost,
+        SegmentationFault,
+        Statistics,
+        TruncatedData,
+        Window,
+        WindowExists,
+    )
+    from vasbus import aio
 
 __all__ = [
     "BusError",
@@ -68,3 +75,16 @@ __all__ = [
     "WindowExists",
     "aio",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Fetch one of the names. Raises AttributeError for any other."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = import_module("vasbus.aio") if name == "aio" else getattr(import_module("lpar.client"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

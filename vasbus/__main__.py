@@ -1,5 +1,21 @@
-"""`python -m vasbus` is the `vasbus` command."""
+"""`python -m vasbus` is the `vasbus` command. A process of a system starts without the other commands' modules."""
 
-from vasbus.command import main
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command."""
+    if sys.argv[1:2] != ["serve"]:
+        from vasbus.command import main as whole
+
+        whole()
+        return
+    from vasbus.endings import run
+    from vasbus.serve_commands import alone
+
+    run(alone())
+
 
 main()

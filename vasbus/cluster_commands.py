@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from deploy.cluster import ClusterError, ClusterFolder
 from deploy.launcher import down as stop_cluster
 from deploy.launcher import up as start_cluster
+from protocol.alarm import Alarm
 from protocol.codes import CreditType
 from protocol.console_messages import LparStatus
 from vasbus.output import errors, out, print_json, table
@@ -19,7 +21,7 @@ from vasbus.survey import KernelCounters, Survey, as_json, pool, survey
 from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
 
 LOG_POLL_S = 0.2
-CREDIT_HEADINGS = ("lpar", "state", "processors", "type", "total", "used", "available", "target", "in use")
+CREDIT_HEADINGS = ("lpar", "state", "processors", "type", "total", "used", "available", "target", "in use", "excess")
 
 
 def register(app: typer.Typer) -> None:
@@ -36,9 +38,16 @@ def up(
     folder: Dir = DEFAULT_DIR,
     as_json_: AsJson = False,
 ) -> None:
-    """Start a cluster on this machine in the background. Safe to repeat: it starts what is missing."""
-    with errors.status("starting") as spinner:
-        started = start_cluster(ClusterFolder(folder), system, lambda text: spinner.update(text))
+    """Start a cluster on this machine in the background. Safe to repeat: it starts what is missing.
+
+    Ctrl-C or SIGTERM before all is running stops what was started, in order; a second time at once.
+    """
+    with closing(Alarm()) as alarm, errors.status("starting") as spinner:
+        alarm.catch_signals()
+        try:
+            started = start_cluster(ClusterFolder(folder), system, spinner.update, lambda: alarm.stops)
+        finally:
+            alarm.release_signals()
     if as_json_:
         status(folder, "", True)
         return
@@ -166,7 +175,7 @@ def _credit_table(found: Survey) -> object:
 
 def _credit_row(lpar: LparStatus, counters: KernelCounters | None, credit_type: CreditType) -> tuple[str | int, ...]:
     processors = f"{lpar.cores} cores" if lpar.mode == "dedicated" else f"{lpar.hundredths / 100:.2f} shared"
-    target, in_use = pool(lpar, credit_type)
+    ledger = pool(lpar, credit_type)
     total: int | str = "-"
     used: int | str = "-"
     available: int | str = "-"
@@ -175,4 +184,6 @@ def _credit_row(lpar: LparStatus, counters: KernelCounters | None, credit_type: 
         total = counters.default_total if is_default else counters.qos_total
         used = counters.default_used if is_default else counters.qos_used
         available = total - used
-    return (lpar.name, lpar.state, processors, credit_type.name.lower(), total, used, available, target, in_use)
+    kernel = (total, used, available)
+    excess = ledger.excess or "-"
+    return (lpar.name, lpar.state, processors, credit_type.name.lower(), *kernel, ledger.target, ledger.in_use, excess)

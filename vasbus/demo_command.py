@@ -17,7 +17,7 @@ from hmc.connection import Console
 from hmc.observer import Observer
 from protocol.message import LOCAL_NETWORK
 from vasbus.output import out
-from vasbus.target import Hmc
+from vasbus.target import Hmc, console_keys
 from vasbus.tour.crew import Crew, TourFailure
 from vasbus.tour.inputs import DEFAULT_MEGABYTES, find_inputs
 from vasbus.tour.stage import Stage
@@ -44,8 +44,8 @@ def demo(
     began = time.monotonic()
     with (
         _cluster(hmc) as endpoint,
-        Console(endpoint) as console,
-        Observer(console.system().telemetry[LOCAL_NETWORK]) as observer,
+        Console(endpoint, keys=console_keys()) as console,
+        Observer(console.system().telemetry[LOCAL_NETWORK], console_keys()) as observer,
         Crew() as crew,
     ):
         stage = Stage(console, observer, out, crew, inputs, LOCAL_NETWORK)

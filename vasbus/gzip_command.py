@@ -25,7 +25,7 @@ from protocol.console_messages import LparStatus
 from protocol.message import LOCAL_NETWORK
 from vasbus.gzip_files import FileRefused, Rules, check_input, input_path, output_path, replacing
 from vasbus.output import errors
-from vasbus.target import DEFAULT_DIR, Dir, Hmc, console
+from vasbus.target import DEFAULT_DIR, Dir, Hmc, client_keys, console
 
 STANDARD_STREAM = "-"
 Files = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Files; - or none: standard input.")]
@@ -76,7 +76,7 @@ def _run(
 ) -> None:
     names = files or [STANDARD_STREAM]
     name, endpoint = _partition(folder, hmc, lpar)
-    with _ending_on_signals(), Lpar(endpoint) as partition, NxGzip(partition) as nx:
+    with _ending_on_signals(), Lpar(endpoint, keys=client_keys(name)) as partition, NxGzip(partition) as nx:
         with _progress() as progress:
             work = Work(nx, rules, to_stdout, verbose, progress)
             failures = sum(not work.file(name) for name in names)

@@ -9,7 +9,7 @@ import typer
 
 from hmc.connection import CHANGE_WAIT_S
 from protocol.console_messages import ConfigurationApplied
-from vasbus.exec.program import OnConsole, command_line, execute
+from vasbus.exec.program import OnConsole, command_line, execute, help_text
 from vasbus.exec.programs import ON_CONSOLE
 from vasbus.output import out, print_json
 from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
@@ -93,15 +93,17 @@ def hold(
         out.print(f"{name}: changes are {'held back' if held else 'let through'}")
 
 
-@app.command(name="exec", context_settings={"allow_interspersed_args": False})
+@app.command(
+    name="exec", help=help_text("on the console", ON_CONSOLE), context_settings={"allow_interspersed_args": False}
+)
 def execute_(
     words: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="A command and its options.")],
     folder: Dir = DEFAULT_DIR,
     hmc: Hmc = "",
 ) -> None:
-    """Run a command as on the console: chhwres, lshwres. Ends with the command's exit code."""
+    line = command_line(words)
     with console(folder, hmc) as connection:
-        code = execute(ON_CONSOLE, OnConsole(connection, sys.stdout, sys.stderr), command_line(words))
+        code = execute(ON_CONSOLE, OnConsole(connection, sys.stdout, sys.stderr), line)
     raise typer.Exit(code)
 
 

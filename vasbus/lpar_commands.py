@@ -12,10 +12,10 @@ from deploy.cluster import ClusterError
 from hmc.connection import Console
 from lpar.client import Lpar
 from protocol.message import LOCAL_NETWORK
-from vasbus.exec.program import OnPartition, command_line, execute
+from vasbus.exec.program import OnPartition, command_line, execute, help_text
 from vasbus.exec.programs import ON_PARTITION
 from vasbus.output import out, print_json
-from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
+from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, client_keys, console
 
 app = typer.Typer(help="On a partition: its files (sysfs, procfs) and commands.", no_args_is_help=True)
 
@@ -53,12 +53,16 @@ def write(
         out.print(f"{name}: wrote {len(text)} characters to {path}", highlight=False)
 
 
-@app.command(name="exec", context_settings={"allow_interspersed_args": False})
+@app.command(
+    name="exec",
+    help=help_text("on the partition", ON_PARTITION),
+    context_settings={"allow_interspersed_args": False},
+)
 def execute_(name: Name, words: Words, folder: Dir = DEFAULT_DIR, hmc: Hmc = "") -> None:
-    """Run a command as on the partition: drmgr, nxstat, cat, ls. Ends with the command's exit code."""
+    line = command_line(words)
     with console(folder, hmc) as connection, _started(connection, name) as partition:
         place = OnPartition(name, partition, connection, sys.stdout, sys.stderr)
-        code = execute(ON_PARTITION, place, command_line(words))
+        code = execute(ON_PARTITION, place, line)
     raise typer.Exit(code)
 
 
@@ -76,4 +80,4 @@ def _started(connection: Console, name: str) -> Lpar:
     endpoint = lpars[name].endpoints.get(LOCAL_NETWORK)
     if endpoint is None:
         raise ClusterError(f"{name} is {lpars[name].state}: `vasbus up` starts what is missing")
-    return Lpar(endpoint)
+    return Lpar(endpoint, keys=client_keys(name))

@@ -30,7 +30,7 @@ def _table(table: type[Enum]) -> str:
 
 def _value(member: Enum) -> str:
     if isinstance(member, KernelReason):
-        return f"`{member.value}` (errno {REASON_ERRNO[member]})"
+        return f"`{member.value}` (errno {REASON_ERRNO.get(member, 'by the code')})"
     if isinstance(member, IntEnum):
         return str(int(member)) if -100 < int(member) < 0x100 or int(member) > 9000 else hex(int(member))
     return f"`{member.value}`"

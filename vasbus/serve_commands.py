@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
-import hypervisor.serve
-import lpar.serve
-import nxunit.serve
 from deploy.cluster import ClusterError, metrics_file
 from protocol.codes import ExitCode
 from protocol.effects import Exit
+from protocol.keys import KeyRole, Principal
 from protocol.logs import configure_logs
 from protocol.metrics_server import AddressError, MetricsPlace, parse_metrics_address
 from protocol.system import Addresses, SettingsError, SystemSettings, local_addresses, parse_system
 from vasbus.output import errors
+from vasbus.serve_places import placed, security_of
 
+RUNTIME_MODE = 0o700
+"""The folder's mode is all that guards the sockets in it."""
 app = typer.Typer(help="Run one process of a system in the foreground.", no_args_is_help=True)
+"""Each command imports its own role alone: how soon a hypervisor is back depends on it."""
 
 SystemPath = Annotated[Path, typer.Option("--system", "-f", help="The system file.")]
 Runtime = Annotated[Path, typer.Option("--runtime", help="Folder of the sockets; its path must be short.")]
@@ -35,34 +37,101 @@ Metrics = Annotated[
 ]
 DEFAULT_METRICS = "127.0.0.1:0"
 """Loopback, a free port."""
+Listen = Annotated[
+    list[str] | None,
+    typer.Option("--listen", metavar="LINK=ENDPOINT", help="Where a link listens instead of in the runtime folder."),
+]
+Dial = Annotated[
+    list[str] | None,
+    typer.Option("--dial", metavar="LINK=ENDPOINT", help="Where the hypervisor listens, if not in the runtime folder."),
+]
+Advertise = Annotated[
+    list[str] | None,
+    typer.Option("--advertise", metavar="NETWORK=ENDPOINT", help="Where others on a network reach this process."),
+]
+KeyPath = Annotated[
+    Path | None,
+    typer.Option("--keys", help="Key folder, or the file exported for this process: tcp then takes keys only."),
+]
+"""Not from the environment, where a user's own key may be: `vasbus up` hands that on to what it starts."""
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Listen for other machines without keys: all there may do everything.")
+]
 
 
 @app.command("hypervisor")
 def serve_hypervisor(
-    system: SystemPath, runtime: Runtime, ledger: LedgerPath, metrics: Metrics = DEFAULT_METRICS
+    system: SystemPath,
+    runtime: Runtime,
+    ledger: LedgerPath,
+    metrics: Metrics = DEFAULT_METRICS,
+    listen: Listen = None,
+    advertise: Advertise = None,
+    keys: KeyPath = None,
+    insecure: Insecure = False,
 ) -> None:
     """The hypervisor: credits, windows, the ledger."""
+    import hypervisor.serve
+
     place = _metrics_place(metrics, "hypervisor", runtime)
     settings, addresses = _prepare("hypervisor", "hypervisor", system, runtime)
-    _end(hypervisor.serve.serve(settings, addresses, ledger, place))
+    addresses = placed(addresses, "hypervisor", "", listen, None, advertise)
+    security = security_of(keys, Principal(KeyRole.HYPERVISOR), addresses, insecure=insecure)
+    _end(hypervisor.serve.serve(settings, addresses, ledger, place, security))
 
 
 @app.command("lpar")
-def serve_lpar(name: Name, system: SystemPath, runtime: Runtime, metrics: Metrics = DEFAULT_METRICS) -> None:
+def serve_lpar(
+    name: Name,
+    system: SystemPath,
+    runtime: Runtime,
+    metrics: Metrics = DEFAULT_METRICS,
+    listen: Listen = None,
+    dial: Dial = None,
+    advertise: Advertise = None,
+    keys: KeyPath = None,
+    insecure: Insecure = False,
+) -> None:
     """One partition's kernel."""
+    import lpar.serve
+
     place = _metrics_place(metrics, name, runtime)
     settings, addresses = _prepare("lpar", name, system, runtime)
     _known(name, addresses.device, "partition")
-    _end(lpar.serve.serve(settings, addresses, name, place))
+    addresses = placed(addresses, "lpar", name, listen, dial, advertise)
+    security = security_of(keys, Principal(KeyRole.LPAR, name), addresses, insecure=insecure)
+    _end(lpar.serve.serve(settings, addresses, name, place, security))
 
 
 @app.command("nxunit")
-def serve_nxunit(name: Name, system: SystemPath, runtime: Runtime, metrics: Metrics = DEFAULT_METRICS) -> None:
+def serve_nxunit(
+    name: Name,
+    system: SystemPath,
+    runtime: Runtime,
+    metrics: Metrics = DEFAULT_METRICS,
+    listen: Listen = None,
+    dial: Dial = None,
+    advertise: Advertise = None,
+    keys: KeyPath = None,
+    insecure: Insecure = False,
+) -> None:
     """One chip's NX unit."""
+    import nxunit.serve
+
     place = _metrics_place(metrics, name, runtime)
     settings, addresses = _prepare("nxunit", name, system, runtime)
     _known(name, addresses.paste, "NX unit")
-    _end(nxunit.serve.serve(settings, addresses, name, place))
+    addresses = placed(addresses, "nxunit", name, listen, dial, advertise)
+    security = security_of(keys, Principal(KeyRole.NX, name), addresses, insecure=insecure)
+    _end(nxunit.serve.serve(settings, addresses, name, place, security))
+
+
+def alone() -> typer.Typer:
+    """The `vasbus` command with `serve` for its only subcommand."""
+    whole = typer.Typer(name="vasbus", pretty_exceptions_enable=False)
+    whole.callback()(lambda: None)
+    whole.add_typer(app, name="serve")
+    return whole
 
 
 def _prepare(role: str, name: str, system: Path, runtime: Path) -> tuple[SystemSettings, Addresses]:
@@ -71,7 +140,7 @@ def _prepare(role: str, name: str, system: Path, runtime: Path) -> tuple[SystemS
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read the system file {system}: {error}") from None
     settings = parse_system(text, str(system))
-    runtime.mkdir(parents=True, exist_ok=True)
+    runtime.mkdir(mode=RUNTIME_MODE, parents=True, exist_ok=True)
     configure_logs(system=settings.name, role=role, name=name)
     return settings, local_addresses(settings, str(runtime))
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from hmc.connection import Console
 from lpar.client import Lpar
 from protocol.codes import CreditType
-from protocol.console_messages import LparStatus, SystemStatus
+from protocol.console_messages import LparStatus, PoolStatus, SystemStatus
+from protocol.keys import KeysError
 from protocol.message import LOCAL_NETWORK
+from vasbus.target import client_keys
 
 SYSFS_ROOT = "/sys/devices/virtual/misc/vas/vas0/gzip"
 DIRECTORIES = {CreditType.DEFAULT: "default_capabilities", CreditType.QOS: "qos_capabilities"}
@@ -44,18 +46,19 @@ def survey(console: Console, network: str = LOCAL_NETWORK) -> Survey:
 
 
 def read_counters(lpar: LparStatus, network: str = LOCAL_NETWORK) -> KernelCounters | None:
-    """The counters that the partition's own kernel shows; None where it is not running or does not answer."""
+    """The counters that the partition's own kernel shows; None where it does not run or answer, or we have no key."""
     endpoint = lpar.endpoints.get(network)
     if endpoint is None or lpar.state == "not_activated":
         return None
     try:
-        with Lpar(endpoint, network=network, timeout=KERNEL_WAIT_S) as partition:
+        keys = client_keys(lpar.name)
+        with Lpar(endpoint, network=network, timeout=KERNEL_WAIT_S, keys=keys) as partition:
             values = {
                 (credit_type, file): int(partition.read(f"{SYSFS_ROOT}/{folder}/{file}"))
                 for credit_type, folder in DIRECTORIES.items()
                 for file in ("nr_total_credits", "nr_used_credits")
             }
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, KeysError):
         return None
     return KernelCounters(
         values[CreditType.DEFAULT, "nr_total_credits"],
@@ -65,10 +68,9 @@ def read_counters(lpar: LparStatus, network: str = LOCAL_NETWORK) -> KernelCount
     )
 
 
-def pool(lpar: LparStatus, credit_type: CreditType) -> tuple[int, int]:
+def pool(lpar: LparStatus, credit_type: CreditType) -> PoolStatus:
     """The hypervisor's target and in-use count of one pool."""
-    found = next(pool for pool in lpar.pools if pool.credit_type is credit_type)
-    return found.target, found.in_use
+    return next(pool for pool in lpar.pools if pool.credit_type is credit_type)
 
 
 def as_json(found: Survey, metrics: Mapping[str, str] | None = None) -> dict[str, object]:
@@ -102,8 +104,7 @@ def as_json(found: Survey, metrics: Mapping[str, str] | None = None) -> dict[str
 
 def _lpar_json(lpar: LparStatus, found: Survey) -> dict[str, object]:
     counters = found.kernels[lpar.name]
-    default_target, default_in_use = pool(lpar, CreditType.DEFAULT)
-    qos_target, qos_in_use = pool(lpar, CreditType.QOS)
+    default, qos = pool(lpar, CreditType.DEFAULT), pool(lpar, CreditType.QOS)
     return {
         "device": lpar.endpoints.get(found.network),
         "state": lpar.state if counters is not None or lpar.state != "running" else "unreachable",
@@ -117,8 +118,10 @@ def _lpar_json(lpar: LparStatus, found: Survey) -> dict[str, object]:
         "default_used_credits": counters.default_used if counters else None,
         "qos_total_credits": counters.qos_total if counters else None,
         "qos_used_credits": counters.qos_used if counters else None,
-        "default_target": default_target,
-        "default_in_use": default_in_use,
-        "qos_target": qos_target,
-        "qos_in_use": qos_in_use,
+        "default_target": default.target,
+        "default_in_use": default.in_use,
+        "default_excess": default.excess,
+        "qos_target": qos.target,
+        "qos_in_use": qos.in_use,
+        "qos_excess": qos.excess,
     }

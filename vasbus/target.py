@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,45 @@ import typer
 
 from deploy.cluster import ClusterFolder
 from hmc.connection import Console, ConsoleUnreachable
+from protocol.endpoint import endpoint_complaint
+from protocol.key_files import KEYS_VARIABLE, load_keys
+from protocol.keys import KeyFile, Keyring, KeyRole, Principal
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the local cluster.", envvar="VASBUS_DIR")]
 Hmc = Annotated[str, typer.Option("--hmc", help="hmc endpoint of another cluster.", envvar="VASBUS_HMC")]
+KeyPath = Annotated[
+    Path | None,
+    typer.Option("--keys", help="Key folder or exported key file, for clusters on tcp.", envvar=KEYS_VARIABLE),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_DIR = Path(".vasbus")
+
+
+def use_keys(path: Path | None) -> None:
+    """Have every connection of this process and of those it starts use these keys."""
+    if path is not None:
+        os.environ[KEYS_VARIABLE] = str(path)
+
+
+def _key_file() -> KeyFile | None:
+    path = os.environ.get(KEYS_VARIABLE)
+    return load_keys(Path(path)) if path else None
+
+
+def console_keys() -> Keyring | None:
+    """The keys for the hmc link and telemetry: those of hmc, else of observer, else of chaos. Raises KeysError."""
+    keys = _key_file()
+    if keys is None:
+        return None
+    roles = (KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)
+    found = next((role for role in roles if Principal(role) in keys.own), KeyRole.HMC)
+    return keys.keyring(Principal(found))
+
+
+def client_keys(lpar: str) -> Keyring | None:
+    """The keys for a process on a partition. Raises KeysError where the file has none for it."""
+    keys = _key_file()
+    return None if keys is None else keys.keyring(Principal(KeyRole.CLIENT, lpar))
 
 
 def hmc_endpoint(folder: Path, hmc: str) -> str:
@@ -26,18 +61,16 @@ def console(folder: Path, hmc: str) -> Console:
     """A console at the chosen cluster. Raises ConsoleUnreachable at once where nobody can be there."""
     endpoint = hmc_endpoint(folder, hmc)
     _check_endpoint(endpoint)
-    return Console(endpoint)
+    return Console(endpoint, keys=console_keys())
 
 
 def _check_endpoint(endpoint: str) -> None:
     """Say at once what waiting would not mend. Raises ConsoleUnreachable."""
-    kind, separator, place = endpoint.partition("://")
-    if kind not in ("ipc", "tcp") or not separator:
-        raise ConsoleUnreachable(f"{endpoint!r} is no endpoint: expected ipc:///path/of/a/socket or tcp://host:port")
+    complaint = endpoint_complaint(endpoint)
+    if complaint is not None:
+        raise ConsoleUnreachable(complaint)
+    kind, _, place = endpoint.partition("://")
     if kind != "ipc":
-        port = place.rpartition(":")[2]
-        if not (port.isdecimal() and 0 < int(port) < 65_536):
-            raise ConsoleUnreachable(f"{endpoint!r} is no endpoint: expected a port from 1 to 65535 after the host")
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:

@@ -125,13 +125,15 @@ class ClientCore:
             self.scheduler.run(now_us)
 
     def cancel(self, task: Task[Any], now_us: int) -> None:
-        """The caller gave the procedure up; what it had opened so far is closed."""
+        """The caller gave the procedure up; what it had opened so far is closed, as far as nobody else uses it."""
         if task.done:
             return
         undo = task.undo
         self.scheduler.cancel(task)
         if undo is not None:
             self.kernel.post(*undo, now_us)
+        if self.windows.is_untidy:
+            self.scheduler.submit(Task(self.windows.tidy()))
         self.scheduler.run(now_us)
 
     def abandon(self, pending: PendingPaste, now_us: int) -> None:

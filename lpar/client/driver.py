@@ -20,12 +20,14 @@ import zmq
 from lpar.client.core import ClientCore
 from lpar.client.errors import ForkedProcess
 from lpar.client.interrupts import Interrupts
-from lpar.client.links import ENDPOINT_RULE, link_of
+from lpar.client.links import dial_failure, link_of, no_connection
 from lpar.client.runner import Trace
 from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
 from protocol.clock import SECOND_US
+from protocol.curve import KeyRefused
 from protocol.effects import DIALLED, Dial, Hangup, Send
+from protocol.keys import Keyring, KeysError
 from protocol.socket import Connections
 from protocol.wire import Envelope, WireError, decode, encode
 
@@ -50,7 +52,7 @@ class Driver:
     call back into the client.
     """
 
-    def __init__(self, core: ClientCore, on_message: Trace | None = None) -> None:
+    def __init__(self, core: ClientCore, on_message: Trace | None = None, keyring: Keyring | None = None) -> None:
         self.core = core
         self.on_message = on_message
         self.discarded = 0
@@ -62,7 +64,7 @@ class Driver:
         self._leaderless.set()
         self._followers: dict[int, tuple[Task[Any], threading.Event]] = {}
         self._closed = False
-        self._connections = Connections(self)
+        self._connections = Connections(self, keyring)
         self._poller = zmq.Poller()
         self._wake_read, self._wake_write = os.pipe()
         self._close_pipe = weakref.finalize(self, _close_pipe, self._wake_read, self._wake_write)
@@ -73,9 +75,11 @@ class Driver:
 
     def run(self, procedure: Procedure[T]) -> T:
         """Run a procedure to its end in the calling thread. Raises what it raises, LparClosed, ForkedProcess."""
-        if os.getpid() != self._pid:
+        try:
+            self._check_process()
+        except ForkedProcess:
             procedure.close()
-            raise ForkedProcess(f"this Lpar belongs to process {self._pid}; make one in this process")
+            raise
         task = Task(procedure)
         with self._interrupts:
             try:
@@ -89,7 +93,8 @@ class Driver:
                 self._leave(task)
 
     def inspect(self, look: Callable[[], T]) -> T:
-        """Read something of the core while no thread changes it."""
+        """Read something of the core while no thread changes it. Raises ForkedProcess."""
+        self._check_process()
         with self._guard:
             return look()
 
@@ -112,6 +117,11 @@ class Driver:
                 self._leaderless.wait()
                 with self._guard:
                     self._release()
+
+    def _check_process(self) -> None:
+        """In a forked child nothing here may be touched: a thread of the parent may have held the guard."""
+        if os.getpid() != self._pid:
+            raise ForkedProcess(f"this Lpar belongs to process {self._pid}; make one in this process")
 
     def _wait(self, task: Task[Any]) -> None:
         """Compute what the task asks for, or lead, or sleep until something has happened."""
@@ -226,7 +236,10 @@ class Driver:
                     socket = self._connections.sockets.get(wish.link)
                     if socket is not None:
                         self._trace("sent", wish.link, wish.envelope)
-                        socket.send(wish.peer, encode(wish.envelope))
+                        try:
+                            socket.send(wish.peer, encode(wish.envelope))
+                        except KeyRefused as error:
+                            self.core.undialable(wish.link, no_connection(error), monotonic_us())
                 elif isinstance(wish, Dial):
                     self._dial(wish)
                 elif isinstance(wish, Hangup):
@@ -235,11 +248,9 @@ class Driver:
     def _dial(self, wish: Dial) -> None:
         self._hang_up(wish.link)
         try:
-            socket = self._connections.dial(wish.link, link_of(wish.link), wish.endpoint)
-        except zmq.ZMQError as error:
-            text = f"cannot dial {wish.endpoint!r}: {error.strerror}: {ENDPOINT_RULE}"
-            failure = OSError(error.errno, text)
-            self.core.undialable(wish.link, failure, monotonic_us())
+            socket = self._connections.dial(wish.link, link_of(wish.link), wish.endpoint, wish.listener)
+        except (zmq.ZMQError, KeysError) as error:
+            self.core.undialable(wish.link, dial_failure(wish.endpoint, error), monotonic_us())
             return
         self._poller.register(socket.zmq, zmq.POLLIN)
 

@@ -6,6 +6,7 @@ Exception
  |   |   |- FileMissing          ENOENT; also a FileNotFoundError
  |   |   |- FileForbidden        EACCES; also a PermissionError
  |   |   `- WindowExists         EEXIST; also a FileExistsError
+ |   |- PermissionError          (built in) no connection comes about because of the keys; the text says what to do
  |   `- TimeoutError             (built in) nobody answered before the deadline; the text names what was awaited
  |- ClientError
  |   |- PasteRefused             CR0 = 0: nothing was queued
@@ -19,6 +20,7 @@ Exception
  |   |- NxError                  modes "nx" and "mix": the accelerator could not be used; `reason` says why
  |   `- CodecMissing             a software codec that the data needs is not installed
  `- ValueError
+     |- KeysError                a key file is wrong or lacks a key (`protocol.keys`)
      `- DataError                the data cannot be decompressed
          |- CorruptData          damaged: a checksum, a length or the format does not fit
          |- TruncatedData        it ends early

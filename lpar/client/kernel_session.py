@@ -10,11 +10,13 @@ from lpar.client.links import DEVICE_KEY
 from lpar.client.pastes import PasteTraffic
 from lpar.client.steps import Answer, Call, Connect, Depart
 from lpar.client.tasks import WAITING, Scheduler, Task
+from protocol.codes import KernelReason
 from protocol.device_messages import (
     CloseDescriptor,
     CsbUpdated,
     DeviceOpened,
     Mapped,
+    OsFailure,
     RaiseSignal,
     SignalTaken,
     Unmap,
@@ -147,6 +149,9 @@ class KernelSession:
             self.scheduler.resume(task, self.epoch)
 
     def _answered(self, number: int, reply: Reply | Refused, now_us: int) -> None:
+        if isinstance(reply, OsFailure) and reply.reason is KernelReason.KILLED and self.death is None:
+            # A killed process returns from no call: the signal is on its way and ends this one.
+            return
         task = self._calls.pop(number, None)
         if task is None:
             self._undo_late(reply, now_us)

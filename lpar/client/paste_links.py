@@ -22,6 +22,7 @@ class PasteLink:
 
     key: str
     endpoint: str
+    unit: str
     dialled_us: int
     heard_us: int = 0
     used_us: int = 0
@@ -41,13 +42,13 @@ class PasteLinks:
         self.effects = effects
         self.by_key: dict[str, PasteLink] = {}
 
-    def used(self, key: str, endpoint: str, now_us: int) -> PasteLink:
+    def used(self, key: str, endpoint: str, unit: str, now_us: int) -> PasteLink:
         """The connection with this key, dialled if there is none."""
         link = self.by_key.get(key)
         if link is None:
             if len(self.by_key) >= LINKS_LIMIT:
                 self._hang_up_idlest()
-            link = self.by_key[key] = PasteLink(key, endpoint, now_us)
+            link = self.by_key[key] = PasteLink(key, endpoint, unit, now_us)
             self.dial(link, now_us)
         link.used_us = now_us
         return link
@@ -55,7 +56,7 @@ class PasteLinks:
     def dial(self, link: PasteLink, now_us: int) -> None:
         """Make a new connection in place of the old one."""
         link.dialled_us = now_us
-        self.effects.transmissions.append(Dial(link.key, link.endpoint))
+        self.effects.transmissions.append(Dial(link.key, link.endpoint, link.unit))
 
     def close(self) -> None:
         """Hang up everywhere."""

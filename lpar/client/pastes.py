@@ -107,7 +107,7 @@ class PasteTraffic:
             return pending
         self._by_window[address.token] = pending
         self._by_number[pending.number] = pending
-        link = self.links.used(pending.key, pending.endpoint, now_us)
+        link = self.links.used(pending.key, pending.endpoint, pending.address.unit, now_us)
         link.queue.append(pending)
         self._send_queued(link, now_us)
         return pending
@@ -258,7 +258,7 @@ class PasteTraffic:
 
     def _repeat(self, pending: PendingPaste, now_us: int) -> None:
         pending.timer = None
-        link = self.links.used(pending.key, pending.endpoint, now_us)
+        link = self.links.used(pending.key, pending.endpoint, pending.address.unit, now_us)
         if now_us >= max(link.heard_us, link.dialled_us, pending.first_sent_us) + SILENCE_US:
             self.links.dial(link, now_us)
         self._send(pending, now_us)

@@ -14,6 +14,8 @@ from lpar.client.steps import Connect, Procedure, now
 from lpar.client.system_calls import open_device, read_file, write_file
 from lpar.client.tally import PasteTally
 from lpar.client.window import open_window
+from protocol.key_files import Keys, keyring_of
+from protocol.keys import KeyRole
 from protocol.message import LOCAL_NETWORK
 
 NAME_BYTES = 6
@@ -25,10 +27,11 @@ class Lpar:
     `network` picks which of their endpoints the NX units are reached at; `name` is the process's name on the bus
     (random where not given); `timeout` bounds each call, in seconds. `on_message(direction, connection, envelope)` is
     told of every message: `sent` or `received`, `device` or `paste:` and an endpoint. It must be quick and must not
-    call back.
+    call back. `keys` is the key file for this partition that `vasbus keys export` wrote, where it wants one.
 
     Its life is its connection: the kernel closes its windows when the process has gone. Raises TimeoutError where
-    no kernel answers, MessageRefused where it admits no session.
+    no kernel answers, MessageRefused where it admits no session, PermissionError where it does not take the key,
+    KeysError where the key file is wrong.
     """
 
     def __init__(
@@ -38,11 +41,12 @@ class Lpar:
         name: str | None = None,
         timeout: float = 30.0,
         on_message: Trace | None = None,
+        keys: Keys | None = None,
     ) -> None:
         pid = os.getpid()
         own_name = name or f"client-{pid}-{os.urandom(NAME_BYTES).hex()}"
         core = ClientCore(endpoint, own_name, network, pid, os.urandom)
-        self._begin(Driver(core, on_message), timeout)
+        self._begin(Driver(core, on_message, keyring_of(keys, KeyRole.CLIENT)), timeout)
 
     @classmethod
     def on(cls, runner: Runner, timeout: float = 30.0) -> Self:

@@ -24,7 +24,7 @@ class Runner(Protocol):
         """Run a procedure to its end. Raises what it raises."""
 
     def inspect(self, look: Callable[[], T]) -> T:
-        """Read something of the core while nobody changes it."""
+        """Read something of the core while nobody changes it. Raises ForkedProcess where that is not this process's."""
 
     def close(self) -> None:
         """Leave the partition and end."""

@@ -38,7 +38,8 @@ REOPEN_WAITS_US = (31_250, 62_500, 125_000)
 class SharedWindow:
     """libnxz's handle. Without a `window` it is dead: the next job begins with opening one.
 
-    `users` are streams that have it open, `uses` all that ever had. `generation` counts windows opened in place of
+    `users` are streams that have it open and jobs on it, `uses` all streams that ever had. It ends with its last user:
+    a stream that is closed beside a job leaves the window to the job. `generation` counts windows opened in place of
     lost ones. Whoever pastes or opens has the `turn`.
     """
 
@@ -105,7 +106,11 @@ class Refusal:
 
 
 class Job:
-    """One request of one thread on a shared window."""
+    """One request of one thread on a shared window, of which it has a use.
+
+    The clock counts refusals and the pauses between them, not the wait for other threads' turns. As libnxz's it goes
+    on where another thread has reopened the window, and begins anew where this one has.
+    """
 
     def __init__(self, shared: SharedWindow, settings: AcceleratorSettings, ledger: Ledger, thread_id: int) -> None:
         self.shared = shared
@@ -130,7 +135,6 @@ class Job:
                 return made
             if made.gone or (yield from self._looks_suspended()):
                 yield from self._reopen(generation)
-                yield from self._restart_clock()
                 continue
             if (yield from now()) - self._since_us > self.settings.patience_us:
                 raise Unavailable(FallbackReason.PASTE_BUSY) from made.cause
@@ -145,10 +149,14 @@ class Job:
         """Raises Unavailable where other threads keep it longer than a job and a reopening can take."""
         settings = self.settings
         wait_us = settings.timeout_us + settings.patience_us + settings.reopen_us
+        began_us = yield from now()
         try:
-            yield Acquire(self.shared.turn, (yield from now()) + wait_us)
+            yield Acquire(self.shared.turn, began_us + wait_us)
         except TimeoutError as error:
             raise Unavailable(FallbackReason.PASTE_BUSY) from error
+        waited_us = (yield from now()) - began_us
+        self._since_us += waited_us
+        self._look_us += waited_us
 
     def _pause(self, refusal: Refusal) -> Procedure[None]:
         """Until the next try; not beyond the moment at which the counters are due."""
@@ -197,6 +205,7 @@ class Job:
         try:
             if self.shared.generation == generation:
                 yield from self._reopen_now()
+                yield from self._restart_clock()
         finally:
             self.shared.turn.release()
 

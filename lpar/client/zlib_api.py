@@ -114,12 +114,12 @@ class ZlibApi:
         self.settings = settings
 
     def deflate_init(self, stream: Stream, thread_id: int) -> Procedure[Status]:
-        """deflateInit: Z_OK, or Z_STREAM_ERROR without a window."""
-        return self._begin(stream, self.selector.compress, thread_id)
+        """deflateInit: Z_OK, or Z_STREAM_ERROR without a window. A stream that has begun is ended first."""
+        return self._init(stream, self.selector.compress, thread_id)
 
     def inflate_init(self, stream: Stream, thread_id: int) -> Procedure[Status]:
-        """inflateInit: Z_OK, or Z_STREAM_ERROR without a window."""
-        return self._begin(stream, self.selector.decompress, thread_id)
+        """inflateInit: Z_OK, or Z_STREAM_ERROR without a window. A stream that has begun is ended first."""
+        return self._init(stream, self.selector.decompress, thread_id)
 
     def reset(self, stream: Stream, thread_id: int) -> Procedure[Status]:
         """deflateReset, inflateReset: the stream may be used again; one in software tries the accelerator again."""
@@ -163,29 +163,46 @@ class ZlibApi:
         return Status.Z_STREAM_END
 
     def end(self, stream: Stream) -> Procedure[Status]:
-        """deflateEnd, inflateEnd: Z_OK, or Z_STREAM_ERROR for a stream that was never begun."""
+        """deflateEnd, inflateEnd: Z_OK, or Z_STREAM_ERROR for a stream that was never begun.
+
+        Beside a call on the same stream: the job that is under way is finished, and the call opens no other window.
+        """
         if stream.mode is None:
             return Status.Z_STREAM_ERROR
         stream.mode, work, stream.work = None, stream.work, None
         if work is not None:
-            yield from work.accelerator.close()
+            yield from self._accelerator(work).end()
         return Status.Z_OK
 
     def compress(self, stream: Stream, thread_id: int) -> Procedure[Status]:
         """compress: begin, deflate, end; Z_OK where all of that was right."""
         status = yield from self.deflate_init(stream, thread_id)
         if status is Status.Z_OK:
-            status = yield from self.deflate(stream, thread_id)
-            yield from self.end(stream)
-        return Status.Z_OK if status is Status.Z_STREAM_END else status
+            status = yield from self._and_end(stream, self.deflate(stream, thread_id))
+        return status
 
     def uncompress(self, stream: Stream, thread_id: int) -> Procedure[Status]:
         """uncompress: begin, inflate, end; Z_OK where all of that was right."""
         status = yield from self.inflate_init(stream, thread_id)
         if status is Status.Z_OK:
-            status = yield from self.inflate(stream, thread_id)
-            yield from self.end(stream)
+            status = yield from self._and_end(stream, self.inflate(stream, thread_id))
+        return status
+
+    def _and_end(self, stream: Stream, work: Procedure[Status]) -> Procedure[Status]:
+        """The one call of a stream, and the stream's end, however the call ends."""
+        try:
+            status = yield from work
+        except BaseException:
+            # Cancelled, or the session is over: no step can be taken any more.
+            if stream.work is not None:
+                self._accelerator(stream.work).leave()
+            raise
+        yield from self.end(stream)
         return Status.Z_OK if status is Status.Z_STREAM_END else status
+
+    def _init(self, stream: Stream, mode: Mode, thread_id: int) -> Procedure[Status]:
+        yield from self.end(stream)
+        return (yield from self._begin(stream, mode, thread_id))
 
     def _begin(self, stream: Stream, mode: Mode, thread_id: int) -> Procedure[Status]:
         stream.error_number, stream.software, stream.work = 0, mode is Mode.SOFTWARE, None

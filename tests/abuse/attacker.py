@@ -50,6 +50,11 @@ class Attacker:
         assert self._socket.poll(ANSWER_MS, zmq.POLLOUT), "the socket takes no more"
         self._socket.send_multipart(list(frames), zmq.NOBLOCK)
 
+    def throw(self, frames: Sequence[bytes]) -> None:
+        """Put frames on the wire unless the socket is full."""
+        if self._socket.poll(0, zmq.POLLOUT):
+            self._socket.send_multipart(list(frames), zmq.NOBLOCK)
+
     def hear(self) -> Envelope:
         """The next message that is no probe."""
         while True:

@@ -43,6 +43,12 @@ async def by_nx_gzip(lpar: Lpar) -> None:
         assert gzip.decompress(await nx.compress(TEXT)) == TEXT
 
 
+async def by_reopening(lpar: Lpar) -> None:
+    """With two credits one stays spare, and a window that nobody uses is given back."""
+    async with NxGzip(lpar, "nx", "reopen") as nx:
+        assert gzip.decompress(await nx.compress(TEXT)) == TEXT
+
+
 async def refused(lpar: Lpar) -> None:
     """A window too many: the descriptor that was opened for it is closed again."""
     async with await lpar.open_window():
@@ -50,7 +56,7 @@ async def refused(lpar: Lpar) -> None:
             await lpar.open_window()
 
 
-STORIES = (by_hand, by_window, by_nx_gzip, refused)
+STORIES = (by_hand, by_window, by_nx_gzip, refused, by_reopening)
 
 
 class Trigger:
@@ -85,7 +91,7 @@ async def length_of(lpar: Lpar, story: Story) -> int:
 async def test_cancelled_at_any_message_nothing_stays_open(
     servers: Servers, lpar: Lpar, story: Story, late: bool
 ) -> None:
-    servers.kernel.total = 1
+    servers.kernel.total = 2 if story is by_reopening else 1
     length, cancelled = await length_of(lpar, story), 0
     for at in range(1, length + 1):
         trigger = Trigger(at, late=late)
@@ -231,7 +237,12 @@ async def test_one_that_waits_for_a_window_is_cancelled_and_the_next_gets_it(lpa
 
 @pytest.mark.parametrize("at", [1, 2])
 async def test_opening_a_process_that_is_cancelled_leaves_no_process(servers: Servers, at: int) -> None:
-    """At HELLO, which the kernel may never see, and at WELCOME, which BYE has to follow."""
+    """At HELLO, which the kernel may never see, and at WELCOME, which BYE has to follow.
+
+    The cancellation is delivered in the loop's next turn: where the kernel is faster, WELCOME comes before it after
+    all, and BYE too. So in the first case the kernel does not answer.
+    """
+    servers.kernel.mute = at == 1
     descriptors = len(os.listdir("/proc/self/fd"))
     trigger = Trigger(at)
     trigger.victim = asyncio.ensure_future(open_only(servers, trigger))
@@ -268,23 +279,3 @@ async def test_a_cancelled_close_of_an_nx_gzip_in_use_follows_its_request(server
         await closing
     assert gzip.decompress(await compressing) == part
     await eventually(lambda: nothing_is_open(servers))
-
-
-async def test_cancelled_while_a_window_is_given_up_for_another_its_descriptor_is_closed(
-    servers: Servers, lpar: Lpar
-) -> None:
-    """The window is unmapped and not closed yet; the NxGzip has forgotten it already."""
-    nx = NxGzip(lpar, "nx", "reopen")
-    await nx.open()
-    servers.kernel.suspend()
-    compressing = asyncio.ensure_future(nx.compress(TEXT))
-
-    def hook(direction: str, _key: str, envelope: Envelope) -> None:
-        if direction == "sent" and isinstance(envelope.body, Unmap):
-            compressing.cancel()
-
-    lpar.on_message = hook
-    with pytest.raises(asyncio.CancelledError):
-        await compressing
-    await eventually(lambda: nothing_is_open(servers))
-    assert nx.address is None

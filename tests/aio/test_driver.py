@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import os
+import signal
 import threading
 import time
 import warnings
@@ -125,24 +126,41 @@ def test_a_process_that_was_forgotten_is_closed_and_said(servers: Servers) -> No
 
 
 async def test_a_forked_child_is_told_to_make_its_own(lpar: Lpar) -> None:
+    """At the moment of the fork a thread that asks for statistics has the guard; nobody gives it back in the child."""
+    nx, held, let_go = NxGzip(lpar), threading.Event(), threading.Event()
+
+    def look() -> None:
+        held.set()
+        let_go.wait(WAIT_S)
+
+    holder = threading.Thread(target=lpar.driver.inspect, args=(look,))
+    holder.start()
+    held.wait(WAIT_S)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
-        os._exit(_in_the_child(lpar))
+        signal.alarm(int(WAIT_S))
+        try:
+            os._exit(_in_the_child(lpar, nx))
+        finally:
+            os._exit(1)
+    let_go.set()
+    holder.join()
     _pid, status = await asyncio.to_thread(os.waitpid, child, 0)
     assert os.waitstatus_to_exitcode(status) == 17
     assert await lpar.read(TOTAL) == "40\n"
 
 
-def _in_the_child(lpar: Lpar) -> int:
+def _in_the_child(lpar: Lpar, nx: NxGzip) -> int:
     async def use() -> int:
         await lpar.close()
-        try:
+        with pytest.raises(ForkedProcess):
             await lpar.read(TOTAL)
-        except ForkedProcess:
-            return 17
-        return 1
+        for look in (nx.statistics, nx.metrics, lambda: nx.address, lambda: lpar.is_alive, lambda: lpar.epoch):
+            with pytest.raises(ForkedProcess):
+                look()
+        return 17
 
     loop = asyncio.new_event_loop()
     return loop.run_until_complete(use())

@@ -118,9 +118,11 @@ def test_almost_nothing_compresses_in_every_mode(lpar: Lpar, mode: str, data: by
 
 @fidelity(
     "7 libnxz",
-    "CC 64, and CC 0 with more output than input, is done again as stored blocks, whose data a Wrap job copies.",
+    "CC 64, and CC 0 where output and history together are longer than the input, is done again as stored blocks, "
+    "whose data a Wrap job copies.",
     source="LNX:lib/nx_deflate.c",
-    differs="The library makes the stored blocks itself: the data is in its hands and the checksums are in the CSB.",
+    differs="The library makes the stored blocks itself, of the data in its hands with the checksums of the CSB, and "
+    "only where they are shorter than the output: a history costs nothing here.",
 )
 def test_output_that_would_grow_is_stored_instead(world: World, nx: NxGzip) -> None:
     for unit in world.units.values():
@@ -131,6 +133,27 @@ def test_output_that_would_grow_is_stored_instead(world: World, nx: NxGzip) -> N
     assert zlib.decompress(nx.compress(NOISE, "zlib")) == NOISE
     assert nx.statistics().compress.nx_bytes == 4 * len(NOISE)
     assert nx.statistics().stored_parts == nx.statistics().requests - requests_with_more_room(world)
+
+
+@fidelity(
+    "7 libnxz",
+    "CC 64, and CC 0 where output and history together are longer than the input, is done again as stored blocks, "
+    "whose data a Wrap job copies.",
+    source="LNX:lib/nx_deflate.c",
+    differs="The library makes the stored blocks itself, of the data in its hands with the checksums of the CSB, and "
+    "only where they are shorter than the output: a history costs nothing here.",
+)
+def test_a_part_that_shrank_is_not_stored_for_its_history(world: World, nx: NxGzip) -> None:
+    """A last part shorter than its history, which it repeats."""
+    data = NOISE[: PART + 1_000] + NOISE[PART - 1_000 : PART + 1_000]
+    output = nx.compress(data, "raw")
+    assert zlib.decompress(output, -15) == data
+    *_, last = world.sent_of(Paste)
+    assert isinstance(last.body, Paste)
+    source_bytes = len(last.frames[0]) - last.body.crb.history_bytes
+    assert source_bytes < last.body.crb.history_bytes
+    assert len(output) < len(data)
+    assert nx.statistics().stored_parts == 1, "only the first part grew"
 
 
 @fidelity(

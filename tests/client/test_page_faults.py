@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpar.client import Lpar, NxError, NxGzip, PasteArea, PasteRefused, Request
@@ -61,6 +61,7 @@ def only_resident(pages: int) -> Paging:
     return paging
 
 
+@settings(deadline=None)
 @given(st.frozensets(st.integers(0, PAGES_LIMIT - 1)))
 def test_the_page_map_has_a_bit_for_every_page_up_to_the_last_absent_one(absent: frozenset[int]) -> None:
     crb = replace(REQUEST, absent_source=absent).crb()

@@ -183,6 +183,49 @@ def test_threads_share_the_window_that_one_of_them_reopened(world: World, lpar: 
     assert len({nx.address.token for nx in users if nx.address is not None}) == 1
 
 
+@fidelity(
+    "7 libnxz",
+    "The time of refusals begins anew for the thread that opened a new window; for a thread that finds it opened by "
+    "another one it goes on. Waiting for the lock is no part of it.",
+    source="LNX:lib/gzip_vas.c",
+)
+def test_only_the_thread_that_reopened_the_window_counts_anew(world: World, lpar: Lpar) -> None:
+    first, second = users = [reopening(lpar, "nx", patience=0.3) for _ in range(2)]
+    for nx in users:
+        nx.open()
+    world.kernel.suspend()
+    world.later(200_000, lambda: setattr(world.kernel, "total", 40))
+    began_us = world.now_us
+    tasks = [world.start(nx._work.compressor.gzip(memoryview(TEXT[:PART]), 0)) for nx in users]
+    while not first.statistics().reopenings:
+        world.turn()
+    refuse_pastes(world)
+    reopened_us = world.now_us
+    given_up: list[int] = []
+    for task in (tasks[1], tasks[0]):
+        with pytest.raises(NxError) as busy:
+            world.finish(task)
+        assert busy.value.reason is FallbackReason.PASTE_BUSY
+        given_up.append(world.now_us - reopened_us)
+    assert reopened_us - began_us > 200_000
+    assert second.statistics().reopenings == 0
+    assert 255_000 < given_up[0] < 275_000, "the 31 ms before count, the time that the other one took does not"
+    assert 300_000 < given_up[1] < 305_000
+
+
+def test_the_wait_for_another_threads_job_is_no_refusal(world: World, lpar: Lpar) -> None:
+    nx = reopening(lpar)
+    nx.open()
+    credits_are(world, 20, 21)
+    for unit in world.units.values():
+        unit.later = lambda wait_us, action: world.later(wait_us + 100_000, action)
+    tasks = [world.start(nx._work.compressor.gzip(memoryview(TEXT[:PART]), 0)) for _ in range(2)]
+    world.pass_time(50_000)
+    refuse_pastes(world, 1)
+    assert [gzip.decompress(world.finish(task)) for task in tasks] == [TEXT[:PART]] * 2
+    assert (nx.statistics().refusals, nx.statistics().reopenings) == (1, 0)
+
+
 def test_a_restarted_partition_gets_a_new_session_and_a_new_window(world: World, lpar: Lpar) -> None:
     nx = reopening(lpar)
     nx.compress(PARTS)

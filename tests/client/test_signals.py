@@ -16,7 +16,7 @@ from lpar.client.tasks import Task
 from protocol.codes import CompletionCode, FunctionCode, KernelReason, Signal
 from protocol.device_messages import SignalTaken
 from protocol.paste_messages import Paste
-from tests.client.kernel import TOTAL
+from tests.client.kernel import TOTAL, failure
 from tests.client.test_compress import TEXT
 from tests.client.world import World
 from tests.fidelity.rows import fidelity
@@ -90,6 +90,19 @@ def test_procedures_under_way_end_wherever_they_are(world: World, lpar: Lpar, ar
             task.outcome()
     with pytest.raises(SegmentationFault):
         pending.wait()
+
+
+def test_a_call_that_fails_because_of_a_signal_on_its_way_ends_with_that_signal(world: World, lpar: Lpar) -> None:
+    """A killed process returns from no call; on the wire the answer to one, ESRCH, may come before the signal."""
+    world.kernel.failures.append(("read_file", failure(KernelReason.KILLED)))
+    task = world.start(read_file(TOTAL, 5_000_000))
+    world.pass_time(100_000)
+    assert not task.done
+    kill(world)
+    with pytest.raises(SegmentationFault):
+        world.finish(task)
+    lpar.reconnect()
+    assert lpar.read(TOTAL) == "40\n"
 
 
 def test_reconnecting_makes_a_new_process_that_holds_nothing_of_the_old_one(

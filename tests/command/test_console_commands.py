@@ -32,12 +32,6 @@ def qos_target(machine: Machine, lpar: str) -> int:
     "nothing.",
     source="OPT",
 )
-@fidelity(
-    "5 triggers",
-    "The console tells the operating system of new QoS credits first, by drmgr and update_total_credits, and the "
-    "hypervisor only if that succeeds.",
-    source="ML:985e48088f",
-)
 def test_qos_credits_are_set_in_the_partition_and_in_the_pool(machine: Machine) -> None:
     assert machine.hmc(f"{ACCEL} -p lp1 -q 12") == DONE
     assert machine.credits("lp1", "qos") == (12, 0)
@@ -82,6 +76,27 @@ def test_a_system_without_accelerators_is_hsclc014(line: str) -> None:
     ended = machine.hmc(line)
     assert (ended.code, ended.out, ended.err[:9]) == (1, "", "HSCLC014 ")
     assert machine.hmc("lshwres -r proc -m frame --level sys").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-q 2147483648", "-q takes a whole number of 0 to 2147483647, came '2147483648'"),
+        ("-q 99999999999999999999", "-q takes a whole number of 0 to 2147483647, came '99999999999999999999'"),
+        (f"-q {'9' * 5000}", f"-q takes a whole number of 0 to 2147483647, came '{'9' * 59}\n"),
+        ("-q -1", "-q takes a whole number of 0 to 2147483647, came '-1'"),
+        ("-q 1 -w 99999999999999", "-w takes a whole number of 0 to 71582, came '99999999999999'"),
+        ("-q 65536", "credits"),
+        ("-q 2147483647", "credits"),
+    ],
+)
+def test_qos_credits_that_are_no_number_of_credits_are_refused_with_the_bounds(
+    machine: Machine, words: str, said: str
+) -> None:
+    ended = machine.hmc(f"{ACCEL} -p lp1 {words}")
+    assert (ended.code, ended.out) == (1, "")
+    assert said in ended.err
+    assert qos_target(machine, "lp1") == 0
 
 
 def test_the_wait_of_chhwres_is_in_minutes(machine: Machine) -> None:
@@ -134,8 +149,18 @@ def test_processing_units_are_added_and_removed_relatively(machine: Machine, wor
         ("-o r -p lp1 --procs 2", "keeps at least 1"),
         ("-o a -p lp1", "expected --procs or --procunits"),
         ("-o a -p lp1 --procs 1 --procunits 1", "expected --procs or --procunits"),
-        ("-o a -p lp1 --procs 0", "a whole number of 1 or more"),
-        ("-o a -p lp1 --procs -1", "a whole number of 1 or more"),
+        ("-o a -p lp1 --procs 0", "--procs takes a whole number of 1 to 2147483647, came '0'"),
+        ("-o a -p lp1 --procs -1", "--procs takes a whole number of 1 to 2147483647, came '-1'"),
+        ("-o a -p lp1 --procs 1_0", "--procs takes a whole number of 1 to 2147483647, came '1_0'"),
+        ("-o a -p lp1 --procs \N{ARABIC-INDIC DIGIT ONE}", "--procs takes a whole number"),
+        ("-o a -p lp1 --procs 2147483647", "2147483647 additional requested"),
+        ("-o r -p lp1 --procs 2147483647", "keeps at least 1"),
+        ("-o a -p lp1 --procs 2147483648", "--procs takes a whole number of 1 to 2147483647, came '2147483648'"),
+        (f"-o a -p lp1 --procs {'9' * 5000}", f"--procs takes a whole number of 1 to 2147483647, came '{'9' * 59}\n"),
+        ("-o a -p lp3 --procunits 9999999.99", "999999999 additional requested"),
+        (f"-o a -p lp3 --procunits {'9' * 5000}", f"of at most two decimals, came '{'9' * 59}\n"),
+        ("-o a -p lp3 --procunits \N{ARABIC-INDIC DIGIT ONE}", "at most two decimals"),
+        ("-o a -p lp1 --procs 1 -w 71583", "-w takes a whole number of 0 to 71582, came '71583'"),
         ("-o a -p lp3 --procunits 0.125", "at most two decimals"),
         ("-o a -p lp3 --procunits 0", "at most two decimals"),
         ("-o a -p lp3 --procunits -1", "at most two decimals"),
@@ -185,7 +210,7 @@ def test_unknown_systems_and_partitions_are_named_beside_those_that_there_are(ma
         ("chhwres -r accel -m frame -o s -p lp1 -q 1", "the option --rsubtype is missing"),
         ("chhwres -r accel -m frame -o s -p lp1 -q 1 --rsubtype 842", "--rsubtype takes gzip, came '842'"),
         ("chhwres -r accel -m frame -o a -p lp1 -q 1 --rsubtype gzip", "-o takes s, came 'a'"),
-        (f"{ACCEL} -p lp1 -q many", "-q takes a whole number of 0 or more"),
+        (f"{ACCEL} -p lp1 -q many", "-q takes a whole number of 0 to 2147483647"),
         (f"{ACCEL} -p lp1 -q 1 extra", "expected options only, came 'extra'"),
         (f"{ACCEL} -p lp1 -q", "option -q requires argument"),
         ("chhwres -r accel --rsubtype gzip -o s -p lp1 -q 1", "the option -m is missing"),

@@ -6,6 +6,7 @@ import pytest
 
 from tests.command.machine import Ended, Machine
 from tests.fidelity.rows import fidelity
+from vasbus.exec.drmgr_options import parse
 
 CPU = "drmgr -c cpu"
 USAGE = "Usage: drmgr [-w minutes] [-d detail_level] [-C | --capabilities] [-h | --help]\n"
@@ -62,21 +63,61 @@ def test_an_incomplete_command_line_is_refused_in_drmgrs_words(machine: Machine,
         (f"{CPU} -r --all", "Invalid option specified 'all'\n"),
         (f"{CPU} -r -q some", "-q takes a number, came 'some'\n"),
         (f"{CPU} -r -q 1x", "-q takes a number, came '1x'\n"),
+        (f"{CPU} -r -q 1_0", "-q takes a number, came '1_0'\n"),
+        (f"{CPU} -r -q 0b11", "-q takes a number, came '0b11'\n"),
+        (f"{CPU} -r -q 0o17", "-q takes a number, came '0o17'\n"),
+        (f"{CPU} -r -q 08", "-q takes a number, came '08'\n"),
+        (f"{CPU} -r -q 0x", "-q takes a number, came '0x'\n"),
+        (f"{CPU} -r -q --1", "-q takes a number, came '--1'\n"),
+        (f"{CPU} -r -q \N{ARABIC-INDIC DIGIT ONE}", "-q takes a number, came '\N{ARABIC-INDIC DIGIT ONE}'\n"),
+        (f"{CPU} -r -q 2147483648", "-q takes a number of -2147483647 to 2147483647, came '2147483648'\n"),
+        (f"{CPU} -r -q -{'9' * 5000}", f"-q takes a number of -2147483647 to 2147483647, came '-{'9' * 58}\n"),
         (f"{CPU} -r -w -1", "Invalid timeout specified: -1\n"),
+        (f"{CPU} -r -w 71583", "Invalid timeout specified: 71583; 71582 minutes at most\n"),
+        (f"{CPU} -r -w {'9' * 5000}", f"-w takes a number of -2147483647 to 2147483647, came '{'9' * 59}\n"),
+        (f"{CPU} -r -w 0x1", "-w takes a decimal number, came '0x1'\n"),
+        (f"{CPU} -r -d 1_0", "-d takes a decimal number, came '1_0'\n"),
     ],
 )
 @fidelity(
     "6 commands",
-    "drmgr reports an option that it does not know, and goes on with what it had read before.",
+    "drmgr reports an option that it does not know, and goes on with what it had read before; a number ends for it "
+    "where strtoul ends.",
     source="PU:src/drmgr/drmgr.c",
-    differs="It prints its usage and exits with 255: half a command line is not carried out; nor is a number with "
-    "something after it, which strtoul would take.",
+    differs="It prints its usage and exits with 255: half a command line is not carried out, nor a number that has "
+    "something after it, or more than 31 bits.",
 )
 def test_an_option_that_is_not_understood_stops_drmgr(machine: Machine, line: str, said: str) -> None:
     ended = machine.on("lp1", line)
     assert (ended.code, ended.out) == (255, "")
     assert ended.err.startswith(said + USAGE)
     assert machine.status("lp1").cores == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("10", 10), ("+3", 3), ("0x1f", 31), ("0X1F", 31), ("017", 15), ("0", 0), ("00", 0), (" \t7", 7), ("-5", -5),
+     ("-0x10", -16), ("2147483647", 2147483647), ("0" * 5000 + "17", 15)],
+)  # fmt: skip
+@fidelity(
+    "6 commands",
+    "drmgr takes quantities in decimal, with 0x in front in hexadecimal, with 0 in front in octal.",
+    source="PU:src/drmgr/drmgr.c",
+)
+def test_numbers_are_those_of_strtoul_with_base_0(text: str, number: int) -> None:
+    assert parse(["-c", "acc", "-q", text]).quantity == number
+
+
+@pytest.mark.parametrize(("text", "number"), [("10", 10), ("010", 10), ("08", 8), ("+2", 2), (" 7", 7)])
+@fidelity("6 commands", "Minutes and detail levels are decimal for drmgr.", source="PU:src/drmgr/drmgr.c")
+def test_minutes_and_levels_are_decimal(text: str, number: int) -> None:
+    options = parse(["-w", text, "-d", text])
+    assert (options.wait_s, options.detail) == (number * 60, number)
+
+
+def test_the_longest_wait_is_one_that_the_console_can_be_given(machine: Machine) -> None:
+    assert machine.on("lp1", f"{CPU} -r -q 1 -w 71582").code == 0
+    assert machine.console.waits_s == [71582 * 60]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,10 @@ def test_validation_migrates_nothing(machine: Machine) -> None:
         ("migrlpar -o m -m frame -p lp1", "the option -t is missing"),
         ("migrlpar -o m -m frame -t frame", "the option -p is missing"),
         (f"{MIGRATE} -p lp9", "HSCL8012 The partition lp9 was not found: frame has lp1, lp2, lp3"),
-        (f"{MIGRATE} -p lp1 -w soon", "-w takes a whole number"),
+        (f"{MIGRATE} -p lp1 -w soon", "-w takes a whole number of 0 to 71582, came 'soon'"),
+        (f"{MIGRATE} -p lp1 -w 71583", "-w takes a whole number of 0 to 71582, came '71583'"),
+        (f"{MIGRATE} -p lp1 -w 99999999999999", "-w takes a whole number of 0 to 71582, came '99999999999999'"),
+        (f"{MIGRATE} -p lp1 -w {'9' * 5000}", f"-w takes a whole number of 0 to 71582, came '{'9' * 59}\n"),
         (f"{MIGRATE} -p lp1 lp2", "expected options only"),
     ],
 )

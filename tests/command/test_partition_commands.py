@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
 from lpar.client import Request
-from protocol.codes import CompletionCode, FunctionCode
+from protocol.codes import CompletionCode, ExitCode, FunctionCode
 from tests.command.machine import Ended, Machine
 from tests.fidelity.rows import fidelity
+from vasbus.command import app
+from vasbus.exec.programs import ON_CONSOLE, ON_PARTITION
 
 GZIP = "/sys/devices/virtual/misc/vas/vas0/gzip"
 NX = "/sys/devices/vio/ibm,compression-v1/nx_gzip_caps"
@@ -107,6 +110,20 @@ def test_levels_are_chosen_and_intervals_refused(machine: Machine) -> None:
     assert "Unit" not in machine.on("lp1", "nxstat -TA").out
     assert machine.on("lp1", "nxstat 1 5").code == 1
     assert "Usage: nxstat" in machine.on("lp1", "nxstat -x").err
+
+
+@pytest.mark.parametrize("words", [("lpar", "exec", "lp1", "--"), ("hmc", "exec", "--", "--"), ("hmc", "exec", "--")])
+def test_a_command_line_without_a_command_is_refused_before_anything_is_asked(words: tuple[str, ...]) -> None:
+    ended = CliRunner().invoke(app, [*words])
+    assert ended.exit_code == ExitCode.USAGE
+    assert "COMMAND..." in ended.output
+    assert "not found" not in ended.output
+
+
+@pytest.mark.parametrize(("where", "programs"), [("lpar", ON_PARTITION), ("hmc", ON_CONSOLE)])
+def test_the_help_names_every_command(where: str, programs: dict[str, object]) -> None:
+    said = CliRunner().invoke(app, [where, "exec", "--help"], env={"COLUMNS": "200"}).output
+    assert ", ".join(sorted(programs)) in said
 
 
 @pytest.mark.parametrize("name", ["nestaccel", "bash"])

@@ -210,7 +210,7 @@ def test_one_document_and_one_frame_for_scripts(cluster: Cluster) -> None:
             timeout=WAIT_S,
         )  # fmt: skip
         found = json.loads(done.stdout)
-        assert found["lpars"]["lp1"]["pools"]["default"] == {"target": 40, "in_use": 1}
+        assert found["lpars"]["lp1"]["pools"]["default"] == {"target": 40, "in_use": 1, "excess": 0}
         assert found["lpars"]["lp1"]["kernel"]["default"] == {"total": 40, "used": 1, "closed": 0, "available": 39}
         assert found["telemetry"]["whole"] is True
         text = subprocess.run(

@@ -17,9 +17,9 @@ INTRODUCTION = """\
 # Fidelity, row by row
 
 Each row is one behaviour of the real system: what it does, where that is written (a source of
-[domain.md](domain.md), whose section numbers these are), and the test that shows it here. Where this system is
-different on purpose, the row says so. This page is printed from the tests: `make fidelity` runs them all and
-writes it only when every one passes.
+[domain.md](domain.md), whose first table explains the keys and whose section numbers these are), and the test that
+shows it here. Where this system is different on purpose, the row says so; where nothing can be shown there is no test.
+This page is printed from the tests: `make fidelity` runs them all and writes it only when every one passes.
 """
 
 

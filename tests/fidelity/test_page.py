@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import pytest
 from tests.fidelity.page import PAGE, counts, page
 from tests.fidelity.rows import SECTIONS, fidelity
 from tests.fidelity.scan import rows
-
-SOURCES = PAGE.parent / "domain.md"
+from tests.fidelity.sources import DOMAIN, Sources
 
 
 def test_the_page_is_not_stale() -> None:
@@ -26,11 +24,27 @@ def test_every_row_has_a_test_or_a_difference_and_ends_as_a_sentence() -> None:
 
 
 def test_every_source_is_one_that_the_domain_page_explains() -> None:
-    keys = set(re.findall(r"[A-Z]+(?:-[A-Z0-9]+)*", SOURCES.read_text()))
-    for row in rows():
-        named = re.findall(r"[A-Z]+(?:-[A-Z0-9]+)*", row.source)
-        assert named, row
-        assert named[0] in keys, row
+    sources = Sources(DOMAIN.read_text())
+    assert [row for row in rows() if not sources.explain(row.source)] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["K:vas.c", "A:api", "OPT", "UM", "UM p.28", "UM p.46-47", "T:self gzip_vas.c", "PU:src/drmgr/common.c",
+     "LNX:lib/gzip_vas.c", "LNX:test/serial-tests", "ML:0bab8a44ac", "https://github.com/open-power/op-test/pull/969"],
+)  # fmt: skip
+def test_what_the_domain_page_lists_or_cites_is_a_source(source: str) -> None:
+    assert Sources(DOMAIN.read_text()).explain(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "K", "K:", "K:nonsense.c", "K:vas", "T:vas.c", "UM p.", "UM 28", "XX p.3", "T:self nonsense.c", "PU:",
+     "PU:drmgr/", "PU:src/drmgr/nonsense.c", "LNX:lib/nonsense.c", "ML:0000000000", "ML:0bab8a44", "ML:<hash>",
+     "PU:<file>", "https://github.com/open-power/op-test/pull/9", "K:vas.c, K:nonsense.c"],
+)  # fmt: skip
+def test_what_the_domain_page_neither_lists_nor_cites_is_no_source(source: str) -> None:
+    assert not Sources(DOMAIN.read_text()).explain(source)
 
 
 def written(folder: Path, text: str) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from hypervisor.core import HypervisorCore
+from hypervisor.fsck import check
 from protocol.clock import SECOND_US, earliest
 from protocol.codes import CreditType
 from protocol.console_messages import (
@@ -38,6 +39,9 @@ from tests.hypervisor.table_store import TableStore
 
 PUMP_LIMIT = 2_000
 WAIT_LIMIT_US = 300 * SECOND_US
+
+CHECKED_ROWS = 300
+"""A larger ledger is not checked after every commit of a test."""
 
 Told = TypeVar("Told", bound=Message)
 
@@ -179,7 +183,7 @@ class Cluster:
             self.kill.turns -= 1
             if self.kill.turns <= 0:
                 if self.kill.committed:
-                    self.store.commit(effects.writes)
+                    self._commit(effects.writes)
                 self.restart()
                 return True
         self._settle(effects)
@@ -187,10 +191,17 @@ class Cluster:
 
     def _settle(self, effects: Effects) -> None:
         if effects.writes:
-            self.store.commit(effects.writes)
+            self._commit(effects.writes)
         for wish in effects.transmissions:
             if isinstance(wish, Send):
                 self._carry_down(wish)
+
+    def _commit(self, writes: Sequence[object]) -> None:
+        """What every hypervisor leaves behind, at whatever turn it is killed, is a sound ledger."""
+        self.store.commit(writes)
+        rows = self.store.rows()
+        found = check(rows) if len(rows) <= CHECKED_ROWS else []
+        assert not found, [str(finding) for finding in found]
 
     def _carry_down(self, wish: Send) -> None:
         end = self._connections.get(wish.peer)

@@ -60,13 +60,15 @@ class Held:
 class FakeUnit(End):
     """An NX unit whose contexts are a dict. `mute`: it beats but answers no request of the hypervisor.
 
-    `page`: contexts in one answer; `endless`: it always says that there are more.
+    `page`: contexts in one answer; `endless`: it always says that there are more. `guard`: the same for each process
+    of the name, as if each found the lock of the one before it free.
     """
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         super().__init__(cluster, FABRIC, "nxunit", name, cluster.system.times.fence_ms, by_beats=True)
         self.contexts: dict[int, Held] = {}
         self.limit = 1000
+        self.guard = name.encode()
         self.page = 4096
         self.endless = False
         self.mute = False
@@ -96,7 +98,8 @@ class FakeUnit(End):
     def handle(self, event: Event) -> None:
         super().handle(event)
         if isinstance(event, Established):
-            self.send(UnitReady(window_limit=self.limit, fifo_depth=8, request_limit_bytes=1 << 20))
+            limits = UnitReady(window_limit=self.limit, fifo_depth=8, request_limit_bytes=1 << 20, guard=self.guard)
+            self.send(limits)
             for fault in [] if event.resumed else self.faults:
                 self.send(fault)
         elif isinstance(event, Answered) and isinstance(event.request, FaultRaised):

@@ -56,7 +56,7 @@ def test_there_is_no_window_to_modify_fetch_from_or_give_back(bare: Cluster) -> 
 
 @fidelity(
     "5 triggers",
-    "Where copy/paste is not enabled processor changes succeed and nothing is asked.",
+    "Where copy/paste is not enabled a change of processors or of entitled capacity succeeds, and nothing is asked.",
     source="ML:5d15f82b21",
 )
 def test_processors_move_as_ever(bare: Cluster) -> None:

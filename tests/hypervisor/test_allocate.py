@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol.codes import CreditType, HcallCode
-from protocol.hcall_messages import Associativity, HHomeNodeAssociativity
+from protocol.hcall_messages import Associativity, HAllocateVasWindow, HHomeNodeAssociativity, WindowAllocated
 from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, settings, told
 
@@ -223,7 +223,11 @@ def test_the_home_chip_is_what_associativity_told(cluster: Cluster) -> None:
     lp2 = cluster.lpars["lp2"]
     told_domain = told(lp2.ask(HHomeNodeAssociativity(flags=0, processor_id=3)), Associativity)
     assert told_domain.code is HcallCode.H_SUCCESS
-    assert unit_of(cluster, "lp2", chip=told_domain.domain[0]) == "nx1"
+    assert len(told_domain.domain) == 6
+    asked = HAllocateVasWindow(window_type=CreditType.DEFAULT, credits=1, domain=told_domain.domain)
+    address = told(lp2.ask(asked), WindowAllocated).paste_address
+    assert address is not None
+    assert address.unit == "nx1"
 
 
 @fidelity(

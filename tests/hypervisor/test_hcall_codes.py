@@ -133,7 +133,11 @@ def test_an_allocation_is_never_busy(cluster: Cluster) -> None:
     assert cluster.now_us == asked_us
 
 
-@fidelity("1 hcalls", "Capability queries never return a busy code.", source="ML:d262fa2e0f")
+@fidelity(
+    "1 hcalls",
+    "Capability queries never return a busy code, and to the kernel one would be an error like any other.",
+    source="ML:d262fa2e0f",
+)
 @pytest.mark.parametrize("query", [HQueryVasCapabilities(query_type=2), HQueryNxCapabilities(query_type=1)])
 def test_a_capability_query_is_never_busy(cluster: Cluster, query: Request) -> None:
     """Whatever else is under way: a change, a window that drains, units that are silent or gone."""

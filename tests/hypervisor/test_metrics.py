@@ -39,7 +39,7 @@ def test_every_family_is_well_formed(cluster: Cluster) -> None:
     cluster.lpars["lp1"].open_window()
     cluster.dlpar("lp1", -1)
     families = cluster.core.metrics()
-    assert len({family.name for family in families}) == len(families) == 13
+    assert len({family.name for family in families}) == len(families) == 14
     for family in families:
         assert re.fullmatch(r"vasbus_[a-z_]+", family.name), family.name
         assert family.name.endswith("_total") == (family.kind is MetricKind.COUNTER), family.name

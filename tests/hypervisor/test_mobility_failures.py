@@ -96,6 +96,17 @@ def test_when_the_wait_is_over_the_kernel_finds_its_stream_aborted_until_it_repo
     assert cluster.lpar_status("lp1").acknowledged == 1
 
 
+def test_a_partition_that_another_process_moved_was_migrated(cluster: Cluster) -> None:
+    """Its own write then finds the stream COMPLETED and fails; what counts is where the partition is."""
+    lp1 = cluster.lpars["lp1"]
+    number = begin(cluster)
+    join(lp1)
+    report(lp1, accepted=False)
+    applied = told(cluster.console.answers[number], ConfigurationApplied)
+    assert (applied.closed, applied.reopened) == ((7, 6), (9, 8))
+    assert home_chip(cluster) == 1
+
+
 def test_a_partition_that_was_moved_when_the_wait_was_over_stays_moved(cluster: Cluster) -> None:
     lp1 = cluster.lpars["lp1"]
     number = begin(cluster, wait_ms=1_000)
@@ -183,6 +194,19 @@ def test_a_stream_outlives_the_hypervisor_and_its_hold_begins_anew(cluster: Clus
     cluster.advance(999 * MILLISECOND_US)
     assert state(lp1) is VasiState.ENABLED
     cluster.advance(MILLISECOND_US)
+    assert join(lp1) is HcallCode.H_SUCCESS
+    report(lp1)
+    assert isinstance(cluster.console.answers[number], ConfigurationApplied)
+
+
+def test_a_kernel_that_was_told_that_its_hold_is_over_may_be_moved_by_a_restarted_hypervisor(cluster: Cluster) -> None:
+    lp1 = cluster.lpars["lp1"]
+    number = begin(cluster, hold_ms=1_000)
+    state(lp1)
+    cluster.advance(SECOND_US)
+    assert state(lp1) is VasiState.SUSPENDING
+    cluster.restart()
+    cluster.wait(lambda: cluster.lpar_status("lp1").state == "running")
     assert join(lp1) is HcallCode.H_SUCCESS
     report(lp1)
     assert isinstance(cluster.console.answers[number], ConfigurationApplied)

@@ -96,7 +96,7 @@ def test_the_qos_buffer_has_the_kernels_numbers(cluster: Cluster) -> None:
     )
 
 
-@fidelity("2 capabilities", "The credits of a capability buffer are numbers of 16 bits.", source="T:pvas.h")
+@fidelity("5 credits", "Credit counts have 16 bits: 65,535 is the most of any of them.", source="T:pvas.h")
 def test_the_ceiling_of_a_large_system_is_sixteen_bits_wide() -> None:
     cluster = Cluster(
         settings(

@@ -24,13 +24,9 @@ def hundredths(cluster: Cluster, lpar: str = "lp3") -> int:
 
 @fidelity(
     "1 hcalls",
-    "H_SET_PPP (0xF0) sets the entitled capacity of the calling shared-processor partition: H_SUCCESS.",
+    "H_SET_PPP (0xF0) sets the entitled capacity of the calling shared-processor partition, and with it the credits "
+    "that the hypervisor grants.",
     source="K:hvcall.h",
-)
-@fidelity(
-    "5 triggers",
-    "What the hypervisor grants a shared partition follows the capacity that the partition itself has set.",
-    source="ML:be35124103",
 )
 def test_a_shared_partition_sets_its_capacity_and_its_credits_follow(cluster: Cluster) -> None:
     assert set_ppp(cluster, 100) is HcallCode.H_SUCCESS

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import fields, replace
@@ -29,14 +27,11 @@ from hypervisor.rows import (
     Put,
     Row,
     SessionRow,
+    UnitGuardRow,
     Write,
 )
-from hypervisor.serve import serve
 from hypervisor.store import LedgerStore
-from protocol.codes import ExitCode
 from protocol.node import StoreError
-from protocol.system import local_addresses
-from tests.hypervisor.cluster import settings
 from tests.hypervisor.table_store import TableStore, key_of
 
 ROWS: list[Row] = [
@@ -46,6 +41,7 @@ ROWS: list[Row] = [
     AnswerRow("hcall", "lp1", (1 << 63) - 1, b"answer"),
     ChangeRow("lp1", 4, "cpu", -1, 7, "with_kernel", 40, "hmc-1", 3, 5, 5_000),
     FaultRow(9, b"\xff" * 8, 2, "source", b"\xff" * 8, bytes(8), "waiting"),
+    UnitGuardRow("nx0", b"\xff" * 16, 3),
     CounterRow("window_id", 10),
 ]
 
@@ -151,16 +147,6 @@ def test_a_ledger_that_has_become_read_only_is_said(tmp_path: Path) -> None:
     assert counters(path) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes read-only files")
-def test_a_read_only_file_is_no_ledger(tmp_path: Path) -> None:
-    path = tmp_path / "ledger"
-    with opened(path) as store:
-        store.commit([Put(row) for row in ROWS])
-    path.chmod(stat.S_IRUSR)
-    with pytest.raises(StoreError, match=str(path)):
-        LedgerStore(path)
-
-
 # Files that are no ledger of ours.
 
 
@@ -235,32 +221,3 @@ def test_a_ledger_belongs_to_one_process(tmp_path: Path) -> None:
         LedgerStore(path, patience_s=0.05)
     with opened(path) as store:
         assert store.load() == []
-
-
-def test_the_hypervisor_ends_with_the_stores_exit_code(tmp_path: Path) -> None:
-    path = tmp_path / "ledger"
-    path.write_bytes(b"not a database at all" * 100)
-    system = settings()
-    ending = serve(system, local_addresses(system, str(tmp_path)), path)
-    assert ending.code is ExitCode.STORE
-    assert str(path) in ending.reason
-
-
-@pytest.mark.parametrize(
-    ("row", "nonsense"),
-    [
-        (LedgerWindowRow(9, "lp1", 2, 1, "nx0", "half-open", b"t", 1, 0), "half-open"),
-        (FaultRow(9, bytes(8), 2, "source", bytes(8), bytes(8), "half-fetched"), "half-fetched"),
-        (FaultRow(9, bytes(8), 2, "sauce", bytes(8), bytes(8), "waiting"), "sauce"),
-    ],
-)
-def test_a_ledger_whose_rows_make_no_sense_ends_with_the_stores_exit_code(
-    tmp_path: Path, row: Row, nonsense: str
-) -> None:
-    path = tmp_path / "ledger"
-    with opened(path) as store:
-        store.commit([Put(row)])
-    system = settings()
-    ending = serve(system, local_addresses(system, str(tmp_path)), path)
-    assert ending.code is ExitCode.STORE
-    assert nonsense in ending.reason

@@ -89,6 +89,10 @@ class FakeHypervisor:
     always: dict[type[Request], Scripted] = field(default_factory=dict)
     held: list[tuple[Session, int, Request]] = field(default_factory=list)
     pending: ConfigurationChange | None = None
+    hundredths: int | None = None
+    silent: bool = False
+    """Whether questions for the configuration wait for `speak`."""
+    unanswered: list[Called] = field(default_factory=list)
     without_address: bool = False
     faults: dict[int, deque[NxFault]] = field(default_factory=dict)
     fetched: list[tuple[int, int]] = field(default_factory=list)
@@ -161,9 +165,9 @@ class FakeHypervisor:
         body = event.body
         if isinstance(body, QueryConfiguration):
             self.asked.append(body)
-            told = self.generation if self.told_generation is None else self.told_generation
-            answer: Reply = Configuration(generation=told, change=self.pending)
-            self.listener.answer(event.session, event.number, answer)
+            self.unanswered.append(event)
+            if not self.silent:
+                self.speak()
             return
         if isinstance(body, Reconfigured):
             self.reports.append(body)
@@ -179,6 +183,15 @@ class FakeHypervisor:
             self.held.append((event.session, event.number, body))
         else:
             self.listener.answer(event.session, event.number, self._reply(body, scripted))
+
+    def speak(self) -> None:
+        """Answer the questions for the configuration."""
+        self.silent = False
+        while self.unanswered:
+            event = self.unanswered.pop(0)
+            told = self.generation if self.told_generation is None else self.told_generation
+            answer = Configuration(generation=told, hundredths=self.hundredths, change=self.pending)
+            self.listener.answer(event.session, event.number, answer)
 
     def release(self, code: HcallCode | None = None) -> None:
         """Answer everything held: with this code, or as the table says."""

@@ -254,6 +254,10 @@ class Partition:
     def pool(self, credit_type: CreditType = CreditType.DEFAULT) -> Pool:
         return self.core.kernel.driver.pools[credit_type]
 
+    def interrupt_lines(self) -> list[int]:
+        """Ids of the windows whose fault interrupts have a handler."""
+        return [line.window_id for line in self.core.kernel.driver.fault_lines]
+
     def window(self, order: int) -> Window:
         pools = self.core.kernel.driver.pools.values()
         return next(window for pool in pools for window in pool.newest_first() if window.order == order)

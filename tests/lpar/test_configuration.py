@@ -42,8 +42,9 @@ def test_a_dedicated_partition_asks_for_its_default_credits_when_processors_chan
 
 @fidelity(
     "5 triggers",
-    "Shared processors: the same notifier returns at once, so that virtual processors alone change nothing.",
-    source="K:vas.c",
+    "Virtual processors alone change no credits of a shared partition: its kernel ignores what it is told of them.",
+    source="ML:be35124103",
+    differs="The kernel ignores them likewise, but nobody can change them: drmgr and chhwres refuse.",
 )
 def test_a_shared_partition_ignores_virtual_processors() -> None:
     partition = booted(16, shared=True)
@@ -55,7 +56,8 @@ def test_a_shared_partition_ignores_virtual_processors() -> None:
 
 @fidelity(
     "5 triggers",
-    "Shared processors: a new entitled capacity makes the kernel ask for its default credits.",
+    "A shared partition's credits follow its entitled capacity: with a new one the kernel asks for the default "
+    "capabilities and fits its windows to them.",
     source="ML:be35124103",
 )
 def test_a_shared_partition_follows_its_entitlement() -> None:
@@ -104,7 +106,7 @@ def test_without_qos_support_drmgr_cannot_open_the_file() -> None:
 
 @fidelity(
     "5 triggers",
-    "Where copy/paste is not enabled processor changes succeed and nothing is asked.",
+    "Where copy/paste is not enabled a change of processors or of entitled capacity succeeds, and nothing is asked.",
     source="ML:5d15f82b21",
 )
 @pytest.mark.parametrize("shared", [False, True])
@@ -117,8 +119,8 @@ def test_processor_changes_succeed_without_the_accelerator(shared: bool) -> None
 
 
 @fidelity(
-    "1 errnos",
-    "Capability queries never return busy, and such a code would be an error like any other.",
+    "1 hcalls",
+    "Capability queries never return a busy code, and to the kernel one would be an error like any other.",
     source="ML:d262fa2e0f",
 )
 @fidelity(

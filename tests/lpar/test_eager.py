@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocol.codes import CreditType, HcallCode, KernelReason
-from protocol.device_messages import Done, OsFailure, TxWinOpen
+from protocol.device_messages import CloseDescriptor, Done, OsFailure, TxWinOpen
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, HModifyVasWindow, HQueryVasCapabilities
 from protocol.system import ReopenPolicy
 from tests.lpar.hypervisor import Silence
@@ -22,6 +22,22 @@ def test_a_window_closed_by_its_user_lets_the_oldest_closed_one_come_back() -> N
     assert partition.with_status("no_cred_close") == []
     assert partition.credits() == (7, 6)
     partition.open_window(partition.process())
+
+
+def test_a_close_returns_when_the_window_that_it_made_room_for_is_back() -> None:
+    partition = booted(4, reopen=ReopenPolicy.EAGER)
+    windows = partition.open_windows(4)
+    partition.retarget(3)
+    partition.hypervisor.returns(HModifyVasWindow, Silence.HOLD)
+    numbers = [partition.call(window.client, CloseDescriptor(descriptor=window.descriptor)) for window in windows[:2]]
+    partition.settle()
+    assert partition.with_status("active") == [3, 2], "the second close waits for the walk that the first has begun"
+    assert [number in windows[0].client.answers for number in numbers] == [False, False]
+    partition.hypervisor.release()
+    partition.settle()
+    assert partition.with_status("active") == [4, 3]
+    for window, number in zip(windows[:2], numbers, strict=True):
+        partition.answer(window.client, number, Done)
 
 
 def test_a_closed_window_dropped_by_its_user_makes_no_room() -> None:

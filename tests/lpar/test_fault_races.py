@@ -85,12 +85,14 @@ def test_a_close_stays_busy_until_the_fault_of_its_window_is_fetched() -> None:
     busy = sum(isinstance(call, HDeallocateVasWindow) for call in partition.hypervisor.made)
     assert number not in client.answers
     assert busy > 10, "the busy loop goes on"
+    assert partition.interrupt_lines() == [1]
     partition.hypervisor.interrupt(1, 1)
     partition.settle()
     assert len(client.blocks) == 1
     assert number not in client.answers
     partition.advance(2)
     partition.answer(client, number, Done)
+    assert partition.interrupt_lines() == []
     assert partition.credits() == (1, 0)
     assert not partition.hypervisor.windows
 

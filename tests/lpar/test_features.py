@@ -58,7 +58,7 @@ def test_a_partition_without_accelerators_has_no_sysfs_folders() -> None:
 )
 @fidelity(
     "5 triggers",
-    "Where copy/paste is not enabled processor changes succeed and nothing is asked.",
+    "Where copy/paste is not enabled a change of processors or of entitled capacity succeeds, and nothing is asked.",
     source="ML:5d15f82b21",
 )
 def test_processor_changes_without_accelerators_succeed_and_ask_nothing(shared: bool, kind: ConfigurationKind) -> None:

@@ -25,8 +25,14 @@ LEASE_AND_MARGIN_MS = 5_000 + 100 + 2_000
 def test_close_without_a_mapping_deallocates_and_returns_the_credit() -> None:
     partition = booted(1)
     (window,) = partition.open_windows(1)
-    partition.ask(window.client, CloseDescriptor(descriptor=window.descriptor), Done)
+    partition.hypervisor.returns(HDeallocateVasWindow, Silence.HOLD)
+    number = partition.call(window.client, CloseDescriptor(descriptor=window.descriptor))
     assert partition.hypervisor.made[-1] == HDeallocateVasWindow(window_id=1)
+    assert partition.interrupt_lines() == [1], "until the hypervisor has deallocated the window"
+    partition.hypervisor.release()
+    partition.settle()
+    partition.answer(window.client, number, Done)
+    assert partition.interrupt_lines() == []
     assert partition.credits() == (1, 0)
     assert partition.listing() == []
 

@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from lpar.client.errors import kernel_failure
 from protocol.codes import CreditType, HcallCode, KernelReason
 from protocol.device_messages import Done, OsFailure, WriteFile
 from protocol.hcall_messages import (
@@ -37,9 +38,14 @@ def refusal(partition: Partition, request: WriteFile) -> OsFailure:
 @pytest.mark.parametrize("path", [LPARCFG, "/proc/ppc64/lparcfg"])
 @fidelity(
     "5 triggers",
-    "A shared partition's credits follow partition_entitled_capacity=<absolute value> written to lparcfg: H_SET_PPP, "
-    "then the default capabilities are asked for and the windows fitted to them.",
+    "A shared partition's credits follow its entitled capacity: with a new one the kernel asks for the default "
+    "capabilities and fits its windows to them.",
     source="ML:be35124103",
+)
+@fidelity(
+    "5 triggers",
+    "`partition_entitled_capacity=<absolute value>` written to lparcfg is handed to the hypervisor by H_SET_PPP first.",
+    source="K:lparcfg.c",
 )
 @fidelity("4 files", "lparcfg is also found at /proc/ppc64/lparcfg, where drmgr writes it.", source="ML:be35124103")
 def test_a_written_capacity_is_set_and_the_credits_are_asked_for(path: str) -> None:
@@ -81,14 +87,15 @@ def test_a_constrained_capacity_is_followed_by_the_driver_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "number"),
+    ("code", "number", "reason"),
     [
-        (HcallCode.H_BUSY, errno.EBUSY),
-        (HcallCode.H_HARDWARE, errno.EIO),
-        (HcallCode.H_PARAMETER, errno.EINVAL),
-        (HcallCode.H_RESOURCE, 16),
-        (HcallCode.H_FUNCTION, 2),
-        (HcallCode.H_LONG_BUSY_ORDER_10_MSEC, errno.EIO),
+        (HcallCode.H_BUSY, errno.EBUSY, KernelReason.SET_PPP_BUSY),
+        (HcallCode.H_HARDWARE, errno.EIO, KernelReason.HCALL_FAILED),
+        (HcallCode.H_PARAMETER, errno.EINVAL, KernelReason.SET_PPP_PARAMETER),
+        (HcallCode.H_RESOURCE, 16, KernelReason.SET_PPP_RESOURCE),
+        (HcallCode.H_FUNCTION, 2, KernelReason.HCALL_RAW),
+        (HcallCode.H_P2, 55, KernelReason.HCALL_RAW),
+        (HcallCode.H_LONG_BUSY_ORDER_10_MSEC, errno.EIO, KernelReason.HCALL_FAILED),
     ],
 )
 @fidelity(
@@ -98,11 +105,15 @@ def test_a_constrained_capacity_is_followed_by_the_driver_too() -> None:
     source="K:lparcfg.c",
     differs="A positive code would look like a count of bytes written; here it is EIO.",
 )
-def test_a_refused_capacity_is_an_errno_and_nothing_changes(code: HcallCode, number: int) -> None:
+def test_a_refused_capacity_is_an_errno_and_nothing_changes(code: HcallCode, number: int, reason: KernelReason) -> None:
     partition = shared()
     partition.hypervisor.returns(HSetPpp, code)
     failure = refusal(partition, set_capacity("100\n"))
-    assert (failure.errno, failure.reason, failure.hcall) == (number, KernelReason.HCALL_FAILED, code)
+    assert (failure.errno, failure.reason, failure.hcall) == (number, reason, code)
+    word = "raw" if reason is KernelReason.HCALL_RAW else errno.errorcode[number]
+    text = str(kernel_failure(failure))
+    assert text.startswith(f"[Errno {number}] {word}: ")
+    assert text.endswith(f" ({code.name}): H_SET_PPP: {code.name}")
     partition.advance(1_000)
     assert partition.hypervisor.made == [HSetPpp(entitled_capacity=100)], "it is not called again either"
     assert "partition_entitled_capacity=80\n" in partition.read(LPARCFG)
@@ -194,7 +205,7 @@ def test_a_weight_alone_changes_no_credits(written: str, weight: int) -> None:
 
 @fidelity(
     "5 triggers",
-    "Where copy/paste is not offered a new entitled capacity succeeds without work.",
+    "Where copy/paste is not enabled a change of processors or of entitled capacity succeeds, and nothing is asked.",
     source="ML:5d15f82b21",
 )
 def test_without_copy_paste_a_new_capacity_succeeds_and_nothing_is_asked_for() -> None:

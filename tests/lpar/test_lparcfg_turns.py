@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 
 from protocol.codes import CreditType, HcallCode
-from protocol.device_messages import Done, OsFailure
-from protocol.hcall_messages import Configuration, ConfigurationKind, HSetPpp
-from tests.lpar.hypervisor import Silence
+from protocol.device_messages import Done, OsFailure, WriteFile
+from protocol.hcall_messages import Configuration, ConfigurationChange, ConfigurationKind, HSetPpp
+from tests.lpar.hypervisor import FakeHypervisor, Silence
+from tests.lpar.partition import Partition, system_of
 from tests.lpar.test_lparcfg import LPARCFG, set_capacity, shared
 
 
@@ -59,6 +60,32 @@ def test_a_late_word_about_the_configuration_does_not_bring_the_old_capacity_bac
     follower.drmgr.lparcfg.written(100)
     follower.answered(Configuration(generation=0, hundredths=80), partition.now_us)
     assert "partition_entitled_capacity=100\n" in partition.read(LPARCFG)
+
+
+def test_the_capacity_of_an_answer_counts_beside_a_change_of_something_else() -> None:
+    """A partition that restarts while its QoS credits change must not go on with the system file's number."""
+    partition = shared()
+    follower = partition.core.kernel.configuration
+    follower._ask(partition.now_us)
+    change = ConfigurationChange(generation=1, kind=ConfigurationKind.QOS, amount=3)
+    follower.answered(Configuration(generation=1, hundredths=60, change=change), partition.now_us)
+    assert "partition_entitled_capacity=60\n" in partition.read(LPARCFG)
+    partition.ask(partition.reader, WriteFile(path=LPARCFG, text="capacity_weight=7\n"), Done)
+    assert HSetPpp(entitled_capacity=60, weight=7) in partition.hypervisor.made
+
+
+def test_no_system_call_meets_an_entitlement_from_before_the_first_answer() -> None:
+    hypervisor = FakeHypervisor({CreditType.DEFAULT: 12, CreditType.QOS: 0}, hundredths=60, silent=True)
+    partition = Partition(hypervisor, system_of(shared=True))
+    partition.advance(500)
+    number = partition.write(LPARCFG, "capacity_weight=7\n")
+    partition.advance(1_000)
+    assert hypervisor.asked
+    assert not any(isinstance(body, HSetPpp) for body in hypervisor.made)
+    hypervisor.speak()
+    partition.advance(5_000)
+    partition.answer(partition.reader, number, Done)
+    assert HSetPpp(entitled_capacity=60, weight=7) in hypervisor.made
 
 
 def test_a_shutdown_waits_for_a_write_under_way() -> None:

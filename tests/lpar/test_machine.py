@@ -9,7 +9,7 @@ from tests.fidelity.rows import fidelity
 from tests.lpar.random_story import Genre, Operation, reached
 from tests.lpar.sequence import Twins
 
-SEQUENCES = 650
+SEQUENCES = 700
 SOAK_SEQUENCES = 20_000
 
 OPERATIONS: dict[Operation, int] = {

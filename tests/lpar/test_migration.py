@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from protocol.codes import CreditType, FaultOutcome, HcallCode, Instruction, KernelReason
 from protocol.device_messages import Fault, FaultHandled, OsFailure, TxWinOpen
 from protocol.hcall_messages import (
@@ -128,19 +130,23 @@ def test_a_failed_query_ends_a_resume_before_the_other_type() -> None:
     "itself with EBUSY.",
     source="K:vas.c",
 )
-def test_suspend_waits_for_opens_under_way_which_undo_themselves() -> None:
+@pytest.mark.parametrize(("open_ms", "suspend_ms"), [(3, 10), (9, 10), (12, 20), (101, 110)])
+def test_suspend_waits_for_opens_under_way_which_undo_themselves(open_ms: int, suspend_ms: int) -> None:
+    """The open is over after `open_ms`, for which the mutex must be free; the suspend at its next look."""
     partition = booted(3)
     partition.open_windows(1)
     client = partition.process()
     partition.hypervisor.returns(HModifyVasWindow, Silence.HOLD)
     number = partition.call(client, TxWinOpen(descriptor=partition.device(client), vas_id=0))
     suspend(partition)
-    partition.advance(100)
-    assert not partition.core.kernel.is_idle
+    partition.advance(open_ms)
     partition.hypervisor.release()
-    partition.advance(20)
+    partition.settle()
     assert partition.answer(client, number, OsFailure).reason is KernelReason.MIGRATION
     assert not partition.hypervisor.windows
+    partition.advance(suspend_ms - open_ms - 0.001)
+    assert not partition.core.kernel.is_idle
+    partition.advance(0.001)
     assert partition.core.kernel.is_idle
     assert partition.credits() == (3, 1)
 

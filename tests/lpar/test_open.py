@@ -85,12 +85,19 @@ def test_vas_id_minus_one_asks_for_the_callers_home_node() -> None:
     differs="Negative codes likewise; a positive one, which Linux would take for a pointer, is EIO.",
 )
 @pytest.mark.parametrize(
-    ("code", "number"), [(HcallCode.H_P2, 55), (HcallCode.H_FUNCTION, 2), (HcallCode.H_BUSY, errno.EIO)]
+    ("code", "number", "reason"),
+    [
+        (HcallCode.H_P2, 55, KernelReason.HCALL_RAW),
+        (HcallCode.H_FUNCTION, 2, KernelReason.HCALL_RAW),
+        (HcallCode.H_BUSY, errno.EIO, KernelReason.HCALL_FAILED),
+    ],
 )
-def test_a_failing_associativity_hcall_shows_its_code_as_errno(code: HcallCode, number: int) -> None:
+def test_a_failing_associativity_hcall_shows_its_code_as_errno(
+    code: HcallCode, number: int, reason: KernelReason
+) -> None:
     partition = booted(1)
     partition.hypervisor.returns(HHomeNodeAssociativity, code)
-    failure = open_fails(partition, KernelReason.HCALL_FAILED, TxWinOpen(descriptor=0, vas_id=-1))
+    failure = open_fails(partition, reason, TxWinOpen(descriptor=0, vas_id=-1))
     assert (failure.errno, failure.hcall) == (number, code)
     assert partition.credits() == (1, 0)
 

@@ -201,8 +201,8 @@ def test_a_failed_binding_gives_the_window_the_counts_and_the_interrupt_back() -
 
 
 @fidelity(
-    "1 errnos",
-    "A window that is reopened is allocated wherever the hypervisor likes: the affinity chosen at its open is lost.",
+    "5 reconfigure",
+    "A reopened window is allocated wherever the hypervisor likes: the affinity asked for at its open is lost.",
     source="K:vas.c",
 )
 def test_a_window_opened_near_its_caller_comes_back_wherever_the_hypervisor_likes() -> None:

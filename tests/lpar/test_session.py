@@ -200,7 +200,7 @@ def test_stop_is_bounded_by_the_kernels_deadline() -> None:
     partition.advance(20)
     exit_wish = partition.core.effects.exit
     assert exit_wish is not None
-    assert exit_wish.code is ExitCode.OK
+    assert exit_wish.code is ExitCode.UNFINISHED
 
 
 def test_stop_without_a_session_ends_at_once() -> None:

@@ -34,7 +34,8 @@ def ready_calls(bench: Bench) -> list[fabric.UnitReady]:
 
 
 def test_a_new_session_begins_with_the_units_limits(bench: Bench) -> None:
-    assert ready_calls(bench) == [fabric.UnitReady(window_limit=100, fifo_depth=4, request_limit_bytes=1 << 20)]
+    limits = fabric.UnitReady(window_limit=100, fifo_depth=4, request_limit_bytes=1 << 20, guard=bench.unit.guard)
+    assert ready_calls(bench) == [limits]
     assert bench.session.endpoints == {"local": "ipc:///run/nx0.paste"}
     assert (bench.session.role, bench.session.name) == ("nxunit", "nx0")
 

@@ -174,7 +174,7 @@ def test_a_stopping_unit_does_not_wait_for_faults_for_ever(bench: Bench) -> None
     bench.advance(300)
     assert not bench.hypervisor.sessions
     assert bench.exit is not None
-    assert bench.exit.code is ExitCode.OK
+    assert bench.exit.code is ExitCode.UNFINISHED
 
 
 def test_a_stopping_unit_without_a_hypervisor_does_not_wait_for_faults() -> None:

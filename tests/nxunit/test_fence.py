@@ -9,7 +9,7 @@ from protocol.clock import MILLISECOND_US
 from protocol.codes import ExitCode
 from protocol.message import Message
 from protocol.session import Closed, Opened
-from protocol.session_messages import BeatEcho
+from protocol.session_messages import BeatEcho, Bye, ByeDone
 from tests.nxunit.bench import FENCE_US, Bench, done, everything, nothing
 
 FENCE_MS = FENCE_US // MILLISECOND_US
@@ -133,6 +133,28 @@ def test_stop_refuses_new_pastes_finishes_the_queue_and_says_bye(bench: Bench) -
     assert bench.exit.code is ExitCode.OK
 
 
+def test_a_bye_that_was_lost_is_said_again_while_there_is_time(bench: Bench) -> None:
+    bench.lose = lambda message: isinstance(message, Bye)
+    bench.unit.stop(bench.now_us)
+    bench.pump()
+    bench.lose = nothing
+    bench.advance(800)
+    assert not bench.hypervisor.sessions
+    assert bench.exit is not None
+    assert bench.exit.code is ExitCode.OK
+
+
+def test_a_stopped_unit_whose_session_is_over_opens_no_other(bench: Bench) -> None:
+    """The answer to its BYE was lost; all that it hears is that it has no session."""
+    bench.lose = lambda message: isinstance(message, ByeDone)
+    bench.unit.stop(bench.now_us)
+    bench.pump()
+    bench.advance(800)
+    assert not bench.hypervisor.sessions
+    assert bench.exit is not None
+    assert bench.exit.code is ExitCode.OK
+
+
 def test_stop_does_not_wait_for_a_hypervisor_that_is_gone(bench: Bench) -> None:
     bench.lose = everything
     bench.unit.stop(bench.now_us)
@@ -141,7 +163,7 @@ def test_stop_does_not_wait_for_a_hypervisor_that_is_gone(bench: Bench) -> None:
     assert wake_us <= bench.now_us + BYE_WAIT_US
     bench.advance(BYE_WAIT_US // MILLISECOND_US)
     assert bench.exit is not None
-    assert bench.exit.code is ExitCode.OK
+    assert bench.exit.code is ExitCode.UNFINISHED
 
 
 def test_stop_before_the_first_session_ends_soon() -> None:

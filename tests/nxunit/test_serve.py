@@ -196,6 +196,24 @@ def test_a_second_process_at_the_same_address_says_so(folder: str) -> None:
         around.close()
 
 
+def test_a_unit_started_again_in_its_place_proves_that_the_killed_one_is_gone(folder: str) -> None:
+    ready: list[fabric.UnitReady] = []
+    for _ in range(2):
+        around = Surroundings(folder)
+        process = start(folder)
+        try:
+            around.wait_for_ready()
+            calls = [event.body for event in around.events if isinstance(event, Called)]
+            ready += [body for body in calls if isinstance(body, fabric.UnitReady)]
+        finally:
+            process.kill()
+            end(process)
+            around.close()
+    first, second = ready
+    assert len(first.guard) == 16
+    assert first.guard == second.guard
+
+
 def test_a_unit_the_system_does_not_have_is_a_settings_error(folder: str) -> None:
     code, output = end(start(folder, "nx7"))
     assert code == ExitCode.SETTINGS
@@ -223,7 +241,7 @@ def test_a_unit_without_a_hypervisor_stops_all_the_same(folder: str) -> None:
 
 def test_the_memory_ceiling_stays_below_a_hard_limit_already_there() -> None:
     program = (
-        "import resource; from protocol.node import limit_memory\n"
+        "import resource; from protocol.memory import limit_memory\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20)); limit_memory(512)\n"
         "print(resource.getrlimit(resource.RLIMIT_DATA)[0])"
     )

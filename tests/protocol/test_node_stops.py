@@ -42,7 +42,7 @@ def test_the_second_signal_stops_it_at_once(stubborn: Program) -> None:
     stubborn.until_stored("stopping")
     assert stubborn.process.poll() is None, "it is still winding up"
     stubborn.process.send_signal(signal.SIGTERM)
-    assert stubborn.exit_code() == ExitCode.OK
+    assert stubborn.exit_code() == ExitCode.STOPPED_AT_ONCE
     assert stubborn.output.read() == "stopped at the second signal\n"
     assert stubborn.stored() == ["stopping"]
 

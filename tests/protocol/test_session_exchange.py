@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protocol.clock import MILLISECOND_US, SECOND_US
+from protocol.dialer import HELLO_REPEAT_US
 from protocol.effects import DIALLED, Dial, Hangup, Send
 from protocol.exchange import OUTSTANDING_LIMIT, REPEAT_FIRST_US
 from protocol.hcall_messages import QueryConfiguration
@@ -162,6 +163,38 @@ def test_bye_ends_the_session_at_once_and_is_answered(bench: Bench) -> None:
     assert host.dialer.ended
     assert host.dialer.wake_us() is None
     assert not host.of(Ended), "nobody refused anything"
+
+
+def test_a_bye_that_was_lost_is_said_again(bench: Bench) -> None:
+    host = bench.connected()
+    host.dialer.say_bye()
+    bench.lose()
+    bench.pass_time(2 * HELLO_REPEAT_US)
+    assert endings(bench) == [(1, Ending.BYE)]
+    assert host.dialer.ended
+
+
+def test_a_bye_whose_answer_was_lost_ends_the_session_at_both_ends(bench: Bench) -> None:
+    host = bench.connected()
+    host.dialer.say_bye()
+    bench.collect()
+    bench.deliver(bench.packets.pop(0))
+    bench.lose()
+    bench.pass_time(2 * HELLO_REPEAT_US)
+    assert endings(bench) == [(1, Ending.BYE)]
+    assert host.dialer.ended
+
+
+def test_a_bye_is_said_on_the_connection_that_follows_a_silent_one(bench: Bench) -> None:
+    host = bench.connected()
+    bench.lose()
+    bench.now_us += TERMS.suspect_us
+    host.dialer.say_bye()
+    host.dialer.tick(bench.now_us)
+    bench.reconnect(host)
+    bench.pass_time(3 * HELLO_REPEAT_US)
+    assert endings(bench) == [(1, Ending.BYE)]
+    assert host.dialer.ended
 
 
 def test_after_bye_nothing_more_is_accepted(bench: Bench) -> None:

@@ -115,16 +115,6 @@ def test_a_second_hello_for_a_live_name_is_refused_and_the_holder_is_probed(benc
     assert not bench.of(Closed)
 
 
-def test_a_name_that_stays_in_use_is_asked_for_again(bench: Bench) -> None:
-    bench.connected()
-    newcomer = bench.host()
-    newcomer.dialer.open(bench.now_us)
-    bench.settle()
-    bench.pass_time(3 * TERMS.lease_us)
-    assert not newcomer.of(Ended)
-    assert len(bench.arrived(Hello)) > 20
-
-
 def test_a_second_hello_replaces_a_holder_whose_connection_is_gone(bench: Bench) -> None:
     host = bench.connected()
     bench.kill(host)

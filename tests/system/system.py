@@ -1,39 +1,36 @@
 """A whole system in one process: the real cores of every role on a virtual clock and a network that can go wrong.
 
 No sockets. Every message goes through the wire codec. The hypervisor's writes reach its table only when its turn is
-over, as in the node loop; a crash forgets everything else.
+over, as in the node loop; a crash forgets everything else. Watchers are told of every step of every process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from hmc.requests import ConsoleRequests
 from hypervisor.core import HypervisorCore
-from lpar.client.core import ClientCore
 from lpar.client.links import link_of
 from lpar.client.process import Lpar
-from lpar.client.runner import Trace
-from lpar.client.steps import Procedure
-from lpar.client.tasks import Task
 from lpar.core import LparCore
 from nxunit.core import UnitCore
 from nxunit.engine import Engine
 from protocol.dialer import Identity
 from protocol.effects import DIALLED, Dial, Hangup, Send
 from protocol.link import LINKS
-from protocol.message import Reply, Request
-from protocol.session_messages import Refused
 from protocol.system import SystemSettings, local_addresses
 from protocol.wire import decode, encode
 from tests.hypervisor.table_store import TableStore
+from tests.system.actors import ClientHost as ClientHost
+from tests.system.actors import ConsoleHost as ConsoleHost
+from tests.system.watching import Killed, StepKind, Watcher
 
-T = TypeVar("T")
 LATENCY_US = (50, 400)
 LATE_US = 200_000
 JOB_US = 300
@@ -51,14 +48,20 @@ class Weather:
 
 @dataclass(slots=True)
 class Host:
-    """One process: its core and the turn it needs. `alive` is false once it was killed."""
+    """One process: its core and the turn it needs. `alive` is false once it was killed; `number` is its alone.
 
+    `cause` is what its present turn began with: the type of a message, or `start`, `timer`, `job` or `gone`.
+    """
+
+    role: str
     name: str
+    number: int
     core: Any
     listens: dict[str, str]
     alive: bool = True
     connections: dict[str, bytes] = field(default_factory=dict)
     ticking_us: int | None = None
+    cause: str = "start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,12 @@ class Connection:
 class System:
     """Hosts, their network and the clock."""
 
-    def __init__(self, settings: SystemSettings, seed: int) -> None:
+    def __init__(self, settings: SystemSettings, seed: int, watchers: Sequence[Watcher] = ()) -> None:
         self.settings = settings
         self.addresses = local_addresses(settings, "/run/v")
+        self.watchers = list(watchers)
+        for watcher in self.watchers:
+            watcher.system = self
         self.random = Random(seed)
         self.weather = Weather()
         self.job_us = JOB_US
@@ -87,6 +93,7 @@ class System:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
         self._pids = count(100)
+        self._numbers = count(1)
         self.engine = Engine(settings.request_limit_bytes)
         self.start_hypervisor()
         for chip in settings.chip:
@@ -97,10 +104,13 @@ class System:
     # Starting and killing.
 
     def start_hypervisor(self) -> Host:
-        core = HypervisorCore(self.settings, self.store.rows(), self.random.randbytes, next(self._pids))
+        core = HypervisorCore(self.settings, self.store.rows(), self.random.randbytes, self.next_pid())
         addresses = self.addresses
-        return self._start(
-            "hypervisor", core, {"hcall": addresses.hcall, "fabric": addresses.fabric, "hmc": addresses.hmc}
+        return self.start(
+            "hypervisor",
+            "hypervisor",
+            core,
+            {"hcall": addresses.hcall, "fabric": addresses.fabric, "hmc": addresses.hmc},
         )
 
     def start_unit(self, name: str) -> Host:
@@ -108,9 +118,10 @@ class System:
         assert chip is not None
         endpoint = self.addresses.paste[name]
         core = UnitCore(
-            self.settings, chip, self._identity("nxunit", name, endpoint), self.addresses.fabric, self.random.randbytes
-        )
-        return self._start(name, core, {"paste": endpoint})
+            self.settings, chip, self._identity("nxunit", name, endpoint), self.addresses.fabric, self.random.randbytes,
+            guard=name.encode(),
+        )  # fmt: skip
+        return self.start("nxunit", name, core, {"paste": endpoint})
 
     def start_lpar(self, name: str) -> Host:
         lpar = self.settings.lpar_named(name)
@@ -119,26 +130,52 @@ class System:
         core = LparCore(
             self.settings, lpar, self._identity("lpar", name, endpoint), self.addresses.hcall, self.random.randbytes
         )
-        return self._start(name, core, {"device": endpoint})
+        return self.start("lpar", name, core, {"device": endpoint})
+
+    @property
+    def servers(self) -> list[str]:
+        """Every process that is to run all the time."""
+        settings = self.settings
+        return ["hypervisor", *(chip.unit for chip in settings.chip), *(lpar.name for lpar in settings.lpar)]
+
+    def revive(self, name: str) -> None:
+        """Start a server that is not running."""
+        if name in self.hosts:
+            return
+        if name == "hypervisor":
+            self.start_hypervisor()
+        elif self.settings.chip_of_unit(name) is not None:
+            self.start_unit(name)
+        else:
+            self.start_lpar(name)
 
     def kill(self, name: str) -> None:
-        """SIGKILL: whatever the process had not stored is gone, and its connections break."""
+        """SIGKILL: whatever the process had not stored is gone, and its connections break.
+
+        What it had sent is with the operating system and still arrives.
+        """
         host = self.hosts.pop(name)
         host.alive = False
-        for peer, connection in list(self.connections.items()):
-            if connection.dialer is host:
-                del self.connections[peer]
+        gone = [peer for peer, connection in self.connections.items() if connection.dialer is host]
+
+        def break_off() -> None:
+            for peer in gone:
+                self.connections.pop(peer, None)
+
+        self.later(LATENCY_US[1], break_off)
 
     def console(self) -> ConsoleHost:
-        identity = self._identity("hmc", f"hmc-{next(self._pids)}", None)
-        self.dialled(self.addresses.hmc, identity)
-        return ConsoleHost(self, self.hosts[identity.name])
+        return ConsoleHost(
+            self, self._dialler(self.addresses.hmc, self._identity("hmc", f"hmc-{self.next_pid()}", None))
+        )
 
     def dialled(self, endpoint: str, identity: Identity) -> ConsoleRequests:
         """Somebody who says HELLO as `identity` at an endpoint, on the console's link."""
-        core = ConsoleRequests(endpoint, identity)
-        self._start(identity.name, core, {})
+        core: ConsoleRequests = self._dialler(endpoint, identity).core
         return core
+
+    def _dialler(self, endpoint: str, identity: Identity) -> Host:
+        return self.start(identity.role, identity.name, ConsoleRequests(endpoint, identity), {})
 
     def client(self, lpar: str, timeout: float = 20.0) -> Lpar:
         """A client process on a partition. Raises what Lpar raises."""
@@ -169,22 +206,43 @@ class System:
 
     # Turns of the node loop.
 
-    def _start(self, name: str, core: Any, listens: dict[str, str]) -> Host:
-        host = Host(name, core, listens)
+    def start(self, role: str, name: str, core: Any, listens: dict[str, str]) -> Host:
+        """A process begins with its core's first turn."""
+        host = Host(role, name, next(self._numbers), core, listens)
         self.hosts[name] = host
-        core.start(self.now_us)
-        self.settle(host)
+        with suppress(Killed):
+            self.step(host, StepKind.START, "start")
+            core.start(self.now_us)
+            self.settle(host)
         return host
+
+    def step(self, host: Host, kind: StepKind, message: str) -> None:
+        """Something of this process is about to take effect. Raises Killed where a watcher has killed it."""
+        if kind in (StepKind.START, StepKind.INPUT):
+            host.cause = message
+        for watcher in self.watchers:
+            watcher.step(host, kind, message)
+        if not host.alive:
+            raise Killed
 
     def settle(self, host: Host) -> None:
         """The end of a turn: commit, send, do one job, and come back when the core wants to be woken."""
-        if not host.alive:
-            return
+        if host.alive:
+            with suppress(Killed):
+                self._end_turn(host)
+
+    def _end_turn(self, host: Host) -> None:
         effects = host.core.effects.take()
         if effects.writes:
+            self.step(host, StepKind.COMMIT, host.cause)
             self.store.commit(effects.writes)
+            for watcher in self.watchers:
+                watcher.stored(effects.writes)
         for wish in effects.transmissions:
+            self.step(host, StepKind.SEND, wish.envelope.body.type if isinstance(wish, Send) else _name_of(wish))
             self._carry_out(host, wish)
+        if effects.transmissions:
+            self.step(host, StepKind.SENT, host.cause)
         if isinstance(host.core, UnitCore):
             self._take_job(host)
         wake_us = host.core.wake_us()
@@ -195,18 +253,26 @@ class System:
     def _tick(self, host: Host, due_us: int) -> None:
         if host.alive and host.ticking_us == due_us:
             host.ticking_us = None
-            host.core.tick(self.now_us)
-            self.settle(host)
+            host.cause = "timer"
+            with suppress(Killed):
+                self.step(host, StepKind.TICK, "timer")
+                host.core.tick(self.now_us)
+                self.settle(host)
 
     def _take_job(self, host: Host) -> None:
+        if host.core.has_work:
+            self.step(host, StepKind.WORK, "job")
         job = host.core.take_job(self.now_us)
         if job is None:
             return
 
         def finish() -> None:
-            if host.alive:
-                host.core.finish(job, self.engine.run(job), self.now_us)
-                self.settle(host)
+            with suppress(Killed):
+                if host.alive:
+                    host.cause = "job"
+                    self.step(host, StepKind.OUTCOME, "job")
+                    host.core.finish(job, self.engine.run(job), self.now_us)
+                    self.settle(host)
 
         self.later(self.job_us, finish)
 
@@ -216,6 +282,8 @@ class System:
         if isinstance(wish, Send):
             peer = wish.peer or host.connections.get(wish.link, b"")
             connection = self.connections.get(peer)
+            for watcher in self.watchers:
+                watcher.sent(host, wish, self._reached(connection, wish))
             if connection is None:
                 if wish.peer:
                     self.later(0, lambda: self._unreachable(host, wish.link, wish.peer))
@@ -230,6 +298,7 @@ class System:
 
     def _unreachable(self, host: Host, link: str, peer: bytes) -> None:
         if host.alive:
+            host.cause = "gone"
             host.core.unreachable(link, peer, self.now_us)
             self.settle(host)
 
@@ -251,20 +320,25 @@ class System:
                 self.later(random.randint(*LATENCY_US) + random.randint(0, LATE_US), arrive)
 
     def _deliver(self, peer: bytes, connection: Connection, *, upwards: bool, envelope: Any) -> None:
-        if not upwards:
-            host = connection.dialer
-            host.core.receive(connection.key, DIALLED, envelope, self.now_us) if not isinstance(
-                host.core, ConsoleRequests
-            ) else host.core.receive(envelope, self.now_us)
-        else:
+        if upwards:
             found = self._listener(connection.endpoint)
             if found is None:
                 return
             host, link = found
-            host.core.receive(link, peer, envelope, self.now_us)
-        self.delivered += 1
-        host.core.tick(self.now_us)
-        self.settle(host)
+        else:
+            host, link, peer = connection.dialer, connection.key, DIALLED
+            if not host.alive:
+                return
+        with suppress(Killed):
+            self.step(host, StepKind.INPUT, envelope.body.type)
+            if isinstance(host.core, ConsoleRequests):
+                host.core.receive(envelope, self.now_us)
+            else:
+                host.core.receive(link, peer, envelope, self.now_us)
+            self.delivered += 1
+            self.step(host, StepKind.TICK, envelope.body.type)
+            host.core.tick(self.now_us)
+            self.settle(host)
 
     def _listener(self, endpoint: str) -> tuple[Host, str] | None:
         for host in self.hosts.values():
@@ -273,9 +347,21 @@ class System:
                     return host, link
         return None
 
+    def _reached(self, connection: Connection | None, send: Send) -> str:
+        """Who is at the other end of a connection; empty where nobody is."""
+        if connection is None:
+            return ""
+        if send.peer != DIALLED:
+            return connection.dialer.name
+        found = self._listener(connection.endpoint)
+        return "" if found is None else found[0].name
+
     def _identity(self, role: str, name: str, endpoint: str | None) -> Identity:
         endpoints = {} if endpoint is None else {"local": endpoint}
-        return Identity(role, name, self.random.randbytes(16), "local", next(self._pids), endpoints)
+        return Identity(role, name, self.random.randbytes(16), "local", self.next_pid(), endpoints)
+
+    def next_pid(self) -> int:
+        return next(self._pids)
 
     # What the parts hold.
 
@@ -300,68 +386,5 @@ class System:
         }
 
 
-class ClientHost:
-    """A client process: runs the procedures of the client library on the simulated system."""
-
-    on_message: Trace | None = None
-
-    def __init__(self, system: System, lpar: str) -> None:
-        self.system = system
-        name = f"client-{next(system._pids)}"
-        pid = next(system._pids)
-        endpoint = system.addresses.device[lpar]
-        self.core = ClientCore(endpoint, name, "local", pid, system.random.randbytes)
-        self.host = system._start(name, self.core, {})
-
-    def run(self, procedure: Procedure[T]) -> T:
-        """Let the whole system run until the procedure has ended."""
-        task: Task[T] = Task(procedure)
-        self.core.submit(task, self.system.now_us)
-        self._compute()
-        self.system.settle(self.host)
-
-        def ended() -> bool:
-            self._compute()
-            return task.done
-
-        self.system.run_until(ended)
-        return task.outcome()
-
-    def inspect(self, look: Callable[[], T]) -> T:
-        return look()
-
-    def close(self) -> None:
-        """Exit without a word, as a process that ends does: its connection breaks."""
-        if self.host.alive:
-            self.system.kill(self.host.name)
-
-    def _compute(self) -> None:
-        while self.core.scheduler.stirred:
-            stirred, self.core.scheduler.stirred = self.core.scheduler.stirred, []
-            for task in stirred:
-                if task.work is not None:
-                    value, error = _attempt(task.work)
-                    self.core.computed(task, value, error, self.system.now_us)
-            self.system.settle(self.host)
-
-
-class ConsoleHost:
-    """A console that waits for its answers on the virtual clock."""
-
-    def __init__(self, system: System, host: Host) -> None:
-        self.system = system
-        self.host = host
-
-    def ask(self, request: Request) -> Reply | Refused:
-        core: ConsoleRequests = self.host.core
-        number = core.ask(request, self.system.now_us)
-        self.system.settle(self.host)
-        self.system.run_until(lambda: number in core.answers or core.ended is not None)
-        return core.ended or core.answers.pop(number)
-
-
-def _attempt(work: Callable[[], object]) -> tuple[object, BaseException | None]:
-    try:
-        return work(), None
-    except Exception as error:
-        return None, error
+def _name_of(wish: Dial | Hangup) -> str:
+    return type(wish).__name__.lower()

@@ -18,7 +18,6 @@ from tests.fidelity.rows import fidelity
 from tests.processes.cluster import SYSTEM
 from tests.system.story import booted, settle_and_compare
 from tests.system.system import System, Weather
-from tests.system.test_system import revive
 
 DATA = b"bytes of a partition on the move, " * 300
 REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, len(DATA))
@@ -120,7 +119,7 @@ def test_a_migration_in_bad_weather_with_a_hypervisor_that_dies_costs_nothing(
     migration = Migration(system)
     system.run_until(migration.is_under_way)
     system.later(random.randint(0, 1_200_000), lambda: system.kill("hypervisor"))
-    system.later(random.randint(1_300_000, 4_000_000), lambda: revive(system, "hypervisor"))
+    system.later(random.randint(1_300_000, 4_000_000), lambda: system.revive("hypervisor"))
     rounds = 0
     while not migration.is_over:
         assert nx.decompress(nx.compress(DATA)) == DATA

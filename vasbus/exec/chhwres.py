@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hmc.connection import CHANGE_WAIT_S
 from protocol.system import HUNDREDTHS_PER_CORE, ProcessorMode
 from vasbus.exec.hmc_options import Flags, HmcError, managed_system, parse, partition, require_accelerators, run
 from vasbus.exec.program import OnConsole
@@ -14,9 +13,8 @@ USAGE = """\
 Usage: chhwres -r accel -m <system> --rsubtype gzip -o s -p <partition> -q <credits> [-w <minutes>]
        chhwres -r proc -m <system> -o {a | r} -p <partition> {--procs <cores> | --procunits <units>} [-w <minutes>]
 """
-SECONDS_PER_MINUTE = 60
-UNITS = re.compile(r"(\d{1,7})(?:\.(\d{1,2}))?|\.(\d{1,2})")
-"""Processing units have at most two decimals."""
+UNITS = re.compile(r"([0-9]{1,7})(?:\.([0-9]{1,2}))?|\.([0-9]{1,2})")
+"""Processing units have at most two decimals; seven digits before them are more than any system has."""
 COMMON = ("r", "m", "o", "p", "w", "d", "force")
 
 
@@ -37,12 +35,6 @@ def change(place: OnConsole, words: Sequence[str]) -> None:
         change_processors(place, flags)
 
 
-def wait_s(flags: Flags) -> float:
-    """How long to wait for the partition; -w is in minutes, 0 means as long as usual."""
-    minutes = flags.number("w", "minutes to wait", least=0) if "w" in flags else 0
-    return minutes * SECONDS_PER_MINUTE or CHANGE_WAIT_S
-
-
 def set_credits(place: OnConsole, flags: Flags) -> None:
     """-r accel: the number is absolute."""
     flags.only(*COMMON, "q", "rsubtype")
@@ -51,7 +43,7 @@ def set_credits(place: OnConsole, flags: Flags) -> None:
     status = managed_system(place, flags)
     lpar = partition(status, flags.need("p", "the partition"))
     require_accelerators(status)
-    place.console.set_qos_credits(lpar.name, flags.number("q", "QoS credits, absolute", least=0), wait_s(flags))
+    place.console.set_qos_credits(lpar.name, flags.number("q", "QoS credits, absolute", least=0), flags.wait_s)
 
 
 def change_processors(place: OnConsole, flags: Flags) -> None:
@@ -68,12 +60,12 @@ def change_processors(place: OnConsole, flags: Flags) -> None:
         if not dedicated:
             text = f"{lpar.name} uses shared processors; virtual processors are not modelled"
             raise HmcError(f"chhwres: {text}, and credits do not follow them: use --procunits")
-        place.console.change_processors(lpar.name, sign * flags.number("procs", "cores"), wait_s(flags))
+        place.console.change_processors(lpar.name, sign * flags.number("procs", "cores"), flags.wait_s)
     else:
         if dedicated:
             raise HmcError(f"chhwres: {lpar.name} uses dedicated processors: use --procs")
         wanted = lpar.hundredths + sign * hundredths(flags.need("procunits", "processing units"))
-        place.console.set_entitlement(lpar.name, wanted, wait_s(flags))
+        place.console.set_entitlement(lpar.name, wanted, flags.wait_s)
 
 
 def hundredths(text: str) -> int:
@@ -84,5 +76,5 @@ def hundredths(text: str) -> int:
         whole, decimals, only_decimals = match.groups(default="")
         amount = int(whole or "0") * HUNDREDTHS_PER_CORE + int((decimals or only_decimals).ljust(2, "0"))
     if amount == 0:
-        raise HmcError(f"chhwres: --procunits takes a number such as 0.4, of at most two decimals, came {text!r}")
+        raise HmcError(f"chhwres: --procunits takes a number such as 0.4, of at most two decimals, came {text!r:.60}")
     return amount

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import getopt
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from vasbus.exec.program import AMOUNT_MAX, WAIT_MINUTES_MAX
 
 FLAGS = "ac:d:Iimnp:P:Qq:Rrs:w:t:hCVH"
 LONG_FLAGS = ["capabilities", "help"]
 ACTIONS = {"-a": "add", "-r": "remove", "-i": "identify", "-R": "replace", "-Q": "query", "-m": "migrate"}
 SECONDS_PER_MINUTE = 60
+NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
+"""What strtoul takes with base 0: a sign, and digits in hexadecimal, octal or decimal."""
+DECIMAL = re.compile(r"[ \t\n\v\f\r]*([+-]?)([0-9]+)")
+"""What strtol takes with base 10."""
+DIGITS_READ = 40
+"""More digits than any number within the bounds has; what has more is out of bounds, and not computed."""
 
 USAGE = "Usage: drmgr [-w minutes] [-d detail_level] [-C | --capabilities] [-h | --help]\n"
 CONNECTOR_USAGE = {
@@ -75,11 +84,14 @@ def _take(options: Options, flag: str, value: str) -> None:
     elif flag == "-t":
         options.accelerator = value
     elif flag == "-w":
-        options.wait_s = number(flag, value) * SECONDS_PER_MINUTE
-        if options.wait_s < 0:
-            raise BadOption(f"Invalid timeout specified: {value}")
+        minutes = decimal(flag, value)
+        if minutes < 0:
+            raise BadOption(f"Invalid timeout specified: {minutes}")
+        if minutes > WAIT_MINUTES_MAX:
+            raise BadOption(f"Invalid timeout specified: {minutes}; {WAIT_MINUTES_MAX} minutes at most")
+        options.wait_s = minutes * SECONDS_PER_MINUTE
     elif flag == "-d":
-        options.detail = number(flag, value)
+        options.detail = decimal(flag, value)
     elif flag in ("-h", "--help"):
         options.help = True
     elif flag in ("-C", "--capabilities"):
@@ -88,9 +100,27 @@ def _take(options: Options, flag: str, value: str) -> None:
 
 def number(flag: str, text: str) -> int:
     """A number as C's strtoul takes it with base 0. Raises BadOption where there is none, or something after it."""
-    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
-    octal = len(digits) > 1 and digits.startswith("0") and digits.isdecimal()
-    try:
-        return sign * (int(digits, 8) if octal else int(digits, 0))
-    except ValueError:
-        raise BadOption(f"{flag} takes a number, came {text!r}") from None
+    match = NUMBER.fullmatch(text)
+    if match is None:
+        raise BadOption(f"{flag} takes a number, came {text!r:.60}")
+    sign, hexadecimal, octal, decimals = match.groups()
+    if hexadecimal is not None:
+        return bounded(flag, text, sign, hexadecimal, 16)
+    return bounded(flag, text, sign, decimals or octal, 10 if decimals else 8)
+
+
+def decimal(flag: str, text: str) -> int:
+    """A number as C's strtol takes it with base 10. Raises BadOption likewise."""
+    match = DECIMAL.fullmatch(text)
+    if match is None:
+        raise BadOption(f"{flag} takes a decimal number, came {text!r:.60}")
+    return bounded(flag, text, match[1], match[2], 10)
+
+
+def bounded(flag: str, text: str, sign: str, digits: str, base: int) -> int:
+    """The number, which has to be one that a message to the console can carry. Raises BadOption."""
+    significant = digits.lstrip("0") or "0"
+    size = int(significant, base) if len(significant) <= DIGITS_READ else AMOUNT_MAX + 1
+    if size > AMOUNT_MAX:
+        raise BadOption(f"{flag} takes a number of -{AMOUNT_MAX} to {AMOUNT_MAX}, came {text!r:.60}")
+    return -size if sign == "-" else size

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import getopt
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hmc.connection import ConsoleRefused
+from hmc.connection import CHANGE_WAIT_S, ConsoleRefused
 from protocol.console_messages import LparStatus, SystemStatus
-from vasbus.exec.program import OnConsole
+from vasbus.exec.program import AMOUNT_MAX, WAIT_MINUTES_MAX, OnConsole
 
 FAILED = 1
 """How every command of the console ends that did not do what it was told to."""
+SECONDS_PER_MINUTE = 60
+DIGITS = re.compile(r"0*[0-9]{1,12}")
+"""A number without a sign; what has more digits is above every bound, and not computed."""
 
 
 class HmcError(Exception):
@@ -44,12 +48,21 @@ class Flags:
             raise HmcError(f"{self.command}: {dashed(name)} takes {' or '.join(choices)}, came {value!r}")
         return value
 
-    def number(self, name: str, what: str, least: int = 1) -> int:
-        """A whole number. Raises HmcError."""
+    def number(self, name: str, what: str, least: int = 1, most: int = AMOUNT_MAX) -> int:
+        """A whole number within bounds. Raises HmcError."""
         value = self.need(name, what)
-        if not value.isdecimal() or int(value) < least:
-            raise HmcError(f"{self.command}: {dashed(name)} takes a whole number of {least} or more, came {value!r}")
-        return int(value)
+        number = int(value) if DIGITS.fullmatch(value) else -1
+        if not least <= number <= most:
+            raise HmcError(
+                f"{self.command}: {dashed(name)} takes a whole number of {least} to {most}, came {value!r:.60}"
+            )
+        return number
+
+    @property
+    def wait_s(self) -> float:
+        """How long to wait for the partition; -w is in minutes, 0 means as long as usual. Raises HmcError."""
+        minutes = self.number("w", "minutes to wait", least=0, most=WAIT_MINUTES_MAX) if "w" in self else 0
+        return minutes * SECONDS_PER_MINUTE or CHANGE_WAIT_S
 
     def only(self, *names: str) -> None:
         """Refuse options that mean nothing here. Raises HmcError."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hmc.connection import CHANGE_WAIT_S
 from protocol.console_messages import LparStatus
 from vasbus.exec.hmc_options import Flags, HmcError, managed_system, parse, partition, run
 from vasbus.exec.program import OnConsole
 
 USAGE = "Usage: migrlpar -o {m | v} -m <system> -t <system> -p <partition> [-w <minutes>]\n"
 OPERATIONS = ("m", "v", "r", "s", "set")
-SECONDS_PER_MINUTE = 60
 
 
 def migrlpar(place: OnConsole, words: Sequence[str]) -> int:
@@ -31,8 +29,7 @@ def migrate(place: OnConsole, words: Sequence[str]) -> None:
         raise HmcError(f"migrlpar: -o {operation} has nothing to do: {text}")
     lpar = validated(place, flags)
     if operation == "m":
-        minutes = flags.number("w", "minutes to wait", least=0) if "w" in flags else 0
-        place.console.migrate(lpar.name, 0.0, minutes * SECONDS_PER_MINUTE or CHANGE_WAIT_S)
+        place.console.migrate(lpar.name, 0.0, flags.wait_s)
 
 
 def validated(place: OnConsole, flags: Flags) -> LparStatus:

@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TextIO, TypeVar
 
+from typer import BadParameter
+
 from protocol.console_messages import ConfigurationApplied, SystemStatus, WindowRow
 
 NOT_FOUND = 127
 """How a shell's command line ends whose command does not exist."""
+AMOUNT_MAX = 0x7FFF_FFFF
+"""The largest amount that a request of the console carries: 32 bits with a sign."""
+WAIT_MINUTES_MAX = 0xFFFF_FFFF // 60_000
+"""The longest wait that a request of the console carries, in whole minutes: 32 bits of milliseconds."""
 
 
 class Console(Protocol):
@@ -79,5 +85,16 @@ def execute(programs: Mapping[str, Program[Place]], place: Place, words: Sequenc
 
 
 def command_line(words: Sequence[str]) -> list[str]:
-    """The words of a command after the name of where it runs: a `--` between the two is left out."""
-    return list(words[1:] if len(words) > 1 and words[0] == "--" else words)
+    """The words of a command after the name of where it runs: a `--` between the two is left out.
+
+    Raises typer.BadParameter where nothing is left.
+    """
+    line = list(words[1:] if words[0] == "--" else words)
+    if not line:
+        raise BadParameter("expected a command after `--`, came none", param_hint="COMMAND...")
+    return line
+
+
+def help_text(where: str, programs: Mapping[str, Program[Place]]) -> str:
+    """What `exec --help` says: all commands of the table."""
+    return f"Run a command as {where}: {', '.join(sorted(programs))}. Ends with the command's exit code."

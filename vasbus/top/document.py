@@ -28,7 +28,7 @@ def document(model: Model, now_us: int) -> dict[str, object]:
                 "processors": lpar.processors,
                 "pid": lpar.pid,
                 "pools": {
-                    kind.name.lower(): {"target": pool.target, "in_use": pool.in_use}
+                    kind.name.lower(): {"target": pool.target, "in_use": pool.in_use, "excess": pool.excess}
                     for kind, pool in lpar.pools.items()
                 },
                 "kernel": _kernel(model, lpar.name),

@@ -17,9 +17,10 @@ from deploy.cluster import ClusterError
 from hmc.connection import Console, ConsoleUnreachable
 from hmc.observer import Observer
 from lpar.client import ClientError, Lpar
+from protocol.keys import KeysError
 from protocol.message import LOCAL_NETWORK
 from vasbus.survey import SYSFS_ROOT
-from vasbus.target import console
+from vasbus.target import client_keys, console, console_keys
 from vasbus.top.model import KernelView, Model
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Feed:
         try:
             self._console = self._connect()
             status = self._console.system()
-            self._observer = Observer(status.telemetry[LOCAL_NETWORK])
+            self._observer = Observer(status.telemetry[LOCAL_NETWORK], console_keys())
             # A second look, now that the stream is listened to, so that nothing falls in between.
             self._snapshot()
         except BaseException:
@@ -115,7 +116,7 @@ class Feed:
             while not self._stopping.is_set():
                 lpars = self.look(lambda model, _now_us: list(model.picture.lpars.values()))
                 for lpar in lpars:
-                    kernel = kernels.setdefault(lpar.name, Kernel())
+                    kernel = kernels.setdefault(lpar.name, Kernel(lpar.name))
                     endpoint = lpar.endpoints.get(LOCAL_NETWORK) if lpar.state != "not_activated" else None
                     view = kernel.read(endpoint)
                     with self._guard:
@@ -137,12 +138,13 @@ class Feed:
 class Kernel:
     """One partition's kernel, asked again and again on one session."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._lpar: Lpar | None = None
         self._endpoint: str | None = None
 
     def read(self, endpoint: str | None) -> dict[str, KernelView] | None:
-        """Its counters by credit type; None where it does not answer."""
+        """Its counters by credit type; None where it does not answer or we have no key for it."""
         if endpoint != self._endpoint:
             self.close()
             self._endpoint = endpoint
@@ -150,9 +152,9 @@ class Kernel:
             return None
         try:
             if self._lpar is None:
-                self._lpar = Lpar(endpoint, timeout=ANSWER_WAIT_S)
+                self._lpar = Lpar(endpoint, timeout=ANSWER_WAIT_S, keys=client_keys(self.name))
             return _views(self._lpar)
-        except (OSError, ClientError, ValueError):
+        except (OSError, ClientError, ValueError, KeysError):
             self.close()
             return None
 

@@ -26,6 +26,11 @@ class Pool:
     target: int
     in_use: int
 
+    @property
+    def excess(self) -> int:
+        """Windows that the partition has beyond its target."""
+        return max(0, self.in_use - self.target)
+
 
 @dataclass(frozen=True, slots=True)
 class LparPicture:

@@ -157,7 +157,7 @@ def _credits(
     return [
         Text("QoS" if kind is CreditType.QOS else name, "magenta" if kind is CreditType.QOS else ""),
         bar(pool, closed, width),
-        Text(f"{pool.in_use}/{pool.target}", "bold" if pool.in_use else ""),
+        Text(f"{pool.in_use}/{pool.target}", f"bold {CLOSED}" if pool.excess else "bold" if pool.in_use else ""),
         Text(
             f"{view.used}/{view.total}" if view else "?", LABEL if view is None or view.used <= view.total else CLOSED
         ),

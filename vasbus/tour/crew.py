@@ -25,7 +25,7 @@ class Client:
     def __init__(self, lpar: str, endpoint: str, fallback: str) -> None:
         self.lpar = lpar
         self.fallback = fallback
-        command = [sys.executable, "-m", "vasbus.tour.worker", endpoint, fallback]
+        command = [sys.executable, "-m", "vasbus.tour.worker", lpar, endpoint, fallback]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     @property

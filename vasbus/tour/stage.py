@@ -17,6 +17,7 @@ from protocol.message import Message
 from protocol.telemetry_messages import ConfigurationMoved, HcallMade
 from vasbus.output import table
 from vasbus.survey import KernelCounters, pool, read_counters
+from vasbus.target import client_keys
 from vasbus.tour.crew import Crew, TourFailure
 from vasbus.tour.inputs import Inputs
 
@@ -75,7 +76,7 @@ class Stage:
 
     def kernel_windows(self, lpar: str) -> list[list[str]]:
         """The kernel's window list, newest first: order, type, window id, status, pid, descriptor."""
-        with Lpar(self.device(lpar), network=self.network) as partition:
+        with Lpar(self.device(lpar), network=self.network, keys=client_keys(lpar)) as partition:
             lines = partition.read(WINDOW_LIST_PATH).splitlines()
         return [line.split() for line in lines[1:]]
 
@@ -84,9 +85,9 @@ class Stage:
         rows = []
         for status in self.system().lpars:
             kernel = self.counters(status.name)
-            target, in_use = pool(status, CreditType.DEFAULT)
+            ledger = pool(status, CreditType.DEFAULT)
             share = f"{status.cores} cores" if status.mode == "dedicated" else f"{status.hundredths / 100:.2f} shared"
-            row = (status.name, share, kernel.default_total, kernel.default_used, target, in_use)
+            row = (status.name, share, kernel.default_total, kernel.default_used, ledger.target, ledger.in_use)
             rows.append(row)
         headings = ("   lpar", "processors", "total", "used", "target", "windows in the ledger")
         self.terminal.print(table("", headings, [(f"   {row[0]}", *row[1:]) for row in rows]))

@@ -267,7 +267,7 @@ def _remaps(clients: Sequence[Client]) -> int:
 
 def _target(stage: Stage, lpar: str) -> int:
     status = next(status for status in stage.system().lpars if status.name == lpar)
-    return pool(status, CreditType.DEFAULT)[0]
+    return pool(status, CreditType.DEFAULT).target
 
 
 def _software(windows: Iterable[WindowReport], reason: FallbackReason) -> int:

@@ -20,6 +20,7 @@ from lpar.client import KernelFailure, Lpar, NxGzip
 from protocol.codes import FallbackReason
 from protocol.device_messages import OpenDevice, OsFailure, TxWinOpen
 from protocol.wire import Envelope
+from vasbus.target import client_keys
 from vasbus.tour.orders import (
     ORDERS,
     Attempt,
@@ -175,14 +176,14 @@ def read_order() -> Order | None:
 
 def main() -> None:
     """Obey until told to quit."""
-    endpoint, fallback = sys.argv[1:3]
+    name, endpoint, fallback = sys.argv[1:4]
     worker: Worker | None = None
 
     def note(direction: str, connection: str, envelope: Envelope) -> None:
         if worker is not None:
             worker.note(direction, connection, envelope)
 
-    with Lpar(endpoint, on_message=note) as lpar:
+    with Lpar(endpoint, on_message=note, keys=client_keys(name)) as lpar:
         worker = Worker(lpar, fallback)
         while (order := read_order()) is not None:
             try:

@@ -21,12 +21,14 @@ from lpar.client.aio.sockets import LoopSockets
 from lpar.client.core import ClientCore
 from lpar.client.driver import BYE_WAIT_US
 from lpar.client.errors import ForkedProcess
-from lpar.client.links import ENDPOINT_RULE
+from lpar.client.links import dial_failure, no_connection
 from lpar.client.runner import Trace
 from lpar.client.steps import Depart, Procedure, now
 from lpar.client.tasks import Task
 from protocol.clock import SECOND_US
+from protocol.curve import KeyRefused
 from protocol.effects import DIALLED, Dial, Hangup, Send
+from protocol.keys import Keyring, KeysError
 from protocol.link import Vocabulary
 from protocol.wire import Envelope, WireError, decode, encode
 
@@ -39,8 +41,9 @@ class Driver:
     `on_message` is called in the loop: it must be quick and must not call back into the client.
     """
 
-    def __init__(self, core: ClientCore, on_message: Trace | None = None) -> None:
+    def __init__(self, core: ClientCore, on_message: Trace | None = None, keyring: Keyring | None = None) -> None:
         self.core = core
+        self._keyring = keyring
         self.on_message = on_message
         self.discarded = 0
         self._pid = os.getpid()
@@ -59,7 +62,7 @@ class Driver:
         self._check_process()
         if self._loop is None and not self.core.closed:
             self._loop = asyncio.get_running_loop()
-            self._sockets = LoopSockets(self, self._loop, self._arrived, self._tick)
+            self._sockets = LoopSockets(self, self._loop, self._arrived, self._tick, self._keyring)
             # What this wants is carried out by the first call, which then hears of an endpoint that is none.
             self.core.start(self._now_us())
 
@@ -89,7 +92,8 @@ class Driver:
         return task.outcome()
 
     def inspect(self, look: Callable[[], T]) -> T:
-        """Read something of the core while nobody changes it; from any thread."""
+        """Read something of the core while nobody changes it; from any thread. Raises ForkedProcess."""
+        self._check_process()
         with self._guard:
             return look()
 
@@ -219,7 +223,10 @@ class Driver:
                     continue
                 if isinstance(wish, Send):
                     self._trace("sent", wish.link, wish.envelope)
-                    self._sockets.send(wish.link, wish.peer, encode(wish.envelope))
+                    try:
+                        self._sockets.send(wish.link, wish.peer, encode(wish.envelope))
+                    except KeyRefused as error:
+                        self.core.undialable(wish.link, no_connection(error), self._now_us())
                 elif isinstance(wish, Dial):
                     self._dial(self._sockets, wish)
                 elif isinstance(wish, Hangup):
@@ -227,11 +234,9 @@ class Driver:
 
     def _dial(self, sockets: LoopSockets, wish: Dial) -> None:
         try:
-            sockets.dial(wish.link, wish.endpoint)
-        except zmq.ZMQError as error:
-            text = f"cannot dial {wish.endpoint!r}: {error.strerror}: {ENDPOINT_RULE}"
-            failure = OSError(error.errno, text)
-            self.core.undialable(wish.link, failure, self._now_us())
+            sockets.dial(wish.link, wish.endpoint, wish.listener)
+        except (zmq.ZMQError, KeysError) as error:
+            self.core.undialable(wish.link, dial_failure(wish.endpoint, error), self._now_us())
 
     def _trace(self, direction: str, key: str, envelope: Envelope) -> None:
         if self.on_message is None:

@@ -17,6 +17,8 @@ from lpar.client.steps import Connect, Procedure, now
 from lpar.client.system_calls import Descriptor, close_descriptor, open_device, read_file, write_file
 from lpar.client.tally import PasteTally
 from lpar.client.window import WindowState, close_window, open_window
+from protocol.key_files import Keys, keyring_of
+from protocol.keys import KeyRole
 from protocol.message import LOCAL_NETWORK
 
 
@@ -29,10 +31,11 @@ class Lpar:
     `network` picks which of their endpoints the NX units are reached at; `name` is the process's name on the bus
     (random where not given); `timeout` bounds each call, in seconds. `on_message(direction, connection, envelope)` is
     told of every message: `sent` or `received`, `device` or `paste:` and an endpoint. It must be quick and must not
-    call back.
+    call back. `keys` is the key file for this partition that `vasbus keys export` wrote, where it wants one.
 
     Its life is its connection: the kernel closes its windows when the process has gone. Opening raises TimeoutError
-    where no kernel answers, MessageRefused where it admits no session. A call whose task is cancelled leaves nothing
+    where no kernel answers, MessageRefused where it admits no session, PermissionError where it does not take the key,
+    KeysError where the key file is wrong. A call whose task is cancelled leaves nothing
     open that it was about to open; a close goes on by itself.
     """
 
@@ -43,10 +46,12 @@ class Lpar:
         name: str | None = None,
         timeout: float = 30.0,
         on_message: Trace | None = None,
+        keys: Keys | None = None,
     ) -> None:
         pid = os.getpid()
         own_name = name or f"client-{pid}-{os.urandom(NAME_BYTES).hex()}"
-        self._prepare(Driver(ClientCore(endpoint, own_name, network, pid, os.urandom), on_message), timeout)
+        core = ClientCore(endpoint, own_name, network, pid, os.urandom)
+        self._prepare(Driver(core, on_message, keyring_of(keys, KeyRole.CLIENT)), timeout)
 
     @classmethod
     async def open(
@@ -56,9 +61,10 @@ class Lpar:
         name: str | None = None,
         timeout: float = 30.0,
         on_message: Trace | None = None,
+        keys: Keys | None = None,
     ) -> Self:
-        """An open process; `close` ends it. Raises TimeoutError, MessageRefused."""
-        lpar = cls(endpoint, network, name, timeout, on_message)
+        """An open process; `close` ends it. Raises TimeoutError, MessageRefused, PermissionError, KeysError."""
+        lpar = cls(endpoint, network, name, timeout, on_message, keys)
         await lpar._begin()
         return lpar
 

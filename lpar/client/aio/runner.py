@@ -30,7 +30,7 @@ class Runner(Protocol):
         """
 
     def inspect(self, look: Callable[[], T]) -> T:
-        """Read something of the core while nobody changes it."""
+        """Read something of the core while nobody changes it. Raises ForkedProcess where that is not this process's."""
 
     async def close(self) -> None:
         """Leave the partition and end."""

@@ -14,6 +14,7 @@ import zmq
 
 from lpar.client.links import link_of
 from protocol.effects import Peer
+from protocol.keys import Keyring
 from protocol.link import Vocabulary
 from protocol.socket import Connections, NodeSocket
 
@@ -34,18 +35,19 @@ class LoopSockets:
         loop: asyncio.AbstractEventLoop,
         arrived: Callable[[str, Vocabulary, list[bytes]], None],
         settled: Callable[[], None],
+        keyring: Keyring | None = None,
     ) -> None:
         self._loop = loop
         self._arrived = arrived
         self._settled = settled
-        self._connections = Connections(owner)
+        self._connections = Connections(owner, keyring)
         self._descriptors: dict[str, int] = {}
         self._scheduled: dict[str, asyncio.Handle] = {}
 
-    def dial(self, key: str, endpoint: str) -> None:
-        """Connect, in place of the connection of that key. Raises zmq.ZMQError for what is no endpoint."""
+    def dial(self, key: str, endpoint: str, listener: str = "") -> None:
+        """Connect, in place of the connection of that key. Raises zmq.ZMQError for what is no endpoint, KeysError."""
         self.hang_up(key)
-        socket = self._connections.dial(key, link_of(key), endpoint)
+        socket = self._connections.dial(key, link_of(key), endpoint, listener)
         descriptor = int(socket.zmq.get(zmq.FD))
         self._descriptors[key] = descriptor
         self._loop.add_reader(descriptor, self._serve, key)
@@ -62,7 +64,10 @@ class LoopSockets:
         self._connections.hang_up(key)
 
     def send(self, key: str, peer: Peer, frames: Sequence[bytes]) -> None:
-        """Send, or queue what the connection cannot take yet. Without a connection it is lost, as on any network."""
+        """Send, or queue what the connection cannot take yet. Without a connection it is lost, as on any network.
+
+        Raises KeyRefused where none comes about because of the keys.
+        """
         socket = self._connections.sockets.get(key)
         if socket is not None:
             socket.send(peer, frames)

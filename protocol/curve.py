@@ -1,0 +1,89 @@
+"""CURVE on ZeroMQ sockets: which key a socket has, and why a handshake failed."""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+import zmq
+
+from protocol.endpoint import is_tcp
+from protocol.keys import Keyring
+
+AUTHENTICATION_FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+PROTOCOL_FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+BROKEN_OFF = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+WATCHED = AUTHENTICATION_FAILED | PROTOCOL_FAILED | BROKEN_OFF | SUCCEEDED
+BROKEN_OFF_MOST = 8
+"""Handshakes that the other side may end without a reason: so does a forwarder whose server is being restarted."""
+ADVICE = "use a key for this link that `vasbus keys` made for this system"
+
+
+class KeyRefused(Exception):
+    """No connection comes about because of the keys; the text says what to do.
+
+    `definite`: the listener has said so. Otherwise it may be starting just now behind a forwarder.
+    """
+
+    def __init__(self, text: str, *, definite: bool) -> None:
+        super().__init__(text)
+        self.definite = definite
+
+
+def listen_with(socket: zmq.Socket[bytes], keyring: Keyring, link: str) -> None:
+    """Have a socket take only connections with keys; the context's ZAP handler decides which, by the link's name."""
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keyring.pair.public)
+    socket.setsockopt_string(zmq.CURVE_SECRETKEY, keyring.pair.secret)
+    socket.setsockopt_string(zmq.ZAP_DOMAIN, link)
+
+
+def dial_with(socket: zmq.Socket[bytes], keyring: Keyring, link: str, listener: str = "") -> None:
+    """Have a socket show its key, and connect to the right listener only; `listener` names an NX unit.
+
+    Raises KeysError where the keyring has no key for that.
+    """
+    socket.setsockopt_string(zmq.CURVE_SERVERKEY, keyring.server_key(link, listener))
+    socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keyring.pair.public)
+    socket.setsockopt_string(zmq.CURVE_SECRETKEY, keyring.pair.secret)
+
+
+class HandshakeWatch:
+    """Learns why the connections of a dialled tcp socket fail: otherwise a wrong key looks like an absent listener."""
+
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str, keyring: Keyring | None) -> None:
+        self._socket = socket
+        self._who = f"the key of {keyring.owner}" if keyring is not None else "a connection without a key"
+        self._endpoint = endpoint
+        self._broken_off = 0
+        self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(WATCHED)
+
+    @classmethod
+    def of(cls, socket: zmq.Socket[bytes], endpoint: str, keyring: Keyring | None) -> HandshakeWatch | None:
+        """None where the endpoint has no handshake that could fail."""
+        return cls(socket, endpoint, keyring) if is_tcp(endpoint) else None
+
+    def check(self) -> None:
+        """Raises KeyRefused where the listener has refused the key, or breaks every handshake off."""
+        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            # zmq.utils.monitor does the same and imports asyncio, which takes a starting process longer than the rest.
+            event, _value = struct.unpack("=HI", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
+            if event == SUCCEEDED:
+                self._broken_off = -sys.maxsize
+            elif event == AUTHENTICATION_FAILED:
+                raise KeyRefused(f"{self._endpoint} does not take {self._who}: {ADVICE}", definite=True)
+            elif event == PROTOCOL_FAILED:
+                text = f"{self._endpoint} expects something else than {self._who}, or is none of ours"
+                raise KeyRefused(f"{text}: {ADVICE}", definite=True)
+            elif event == BROKEN_OFF:
+                self._broken_off += 1
+        if self._broken_off >= BROKEN_OFF_MOST:
+            self._broken_off = 0
+            text = f"{self._endpoint} breaks off every handshake with {self._who}: is the right process running there?"
+            raise KeyRefused(f"{text} If so, {ADVICE}", definite=False)
+
+    def close(self) -> None:
+        """Stop watching, before the socket is closed."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)

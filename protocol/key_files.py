@@ -1,0 +1,173 @@
+"""Key files on disk: made once, never overwritten, secrets for their owner's eyes only.
+
+A key folder has `public.keys`, the list of everybody's public keys, and one `ROLE-NAME.key` with a secret for each
+principal. What a process is given is the folder, or one file that was exported from it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from protocol.keys import (
+    KeyFile,
+    KeyPair,
+    Keyring,
+    KeyRole,
+    KeysError,
+    Principal,
+    acquaintances,
+    own_line,
+    parse_keys,
+    public_lines,
+)  # fmt: skip
+
+KEYS_VARIABLE = "VASBUS_KEYS"
+"""The environment variable that names the key folder or file to the commands."""
+PUBLIC_FILE = "public.keys"
+SECRET_SUFFIX = ".key"
+FOLDER_MODE = 0o700
+PUBLIC_MODE = 0o644
+PUBLIC_HEAD = "# Public keys. Without its line a key is shut out; a second line of one principal admits another key.\n"
+SIZE_LIMIT = 1 << 20
+"""Of one key file; a thousand partitions' public keys need a fifth of it."""
+
+
+def make_pair() -> KeyPair:
+    """A fresh key pair."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair(public.decode(), secret.decode())
+
+
+def secret_path(folder: Path, owner: Principal) -> Path:
+    """Where the secret key of a principal is."""
+    return folder / (str(owner).replace(":", "-", 1) + SECRET_SUFFIX)
+
+
+def load_keys(path: Path) -> KeyFile:
+    """The keys of a folder, or of one file. Raises KeysError.
+
+    A folder's secrets that this user may not read count as not there.
+    """
+    if not path.is_dir():
+        return _load(path)
+    public_path = path / PUBLIC_FILE
+    if not public_path.is_file():
+        advice = f"`vasbus keys init {path} --system FILE` makes the keys of a system"
+        raise KeysError(f"{path} has no {PUBLIC_FILE}: {advice}")
+    own: dict[Principal, KeyPair] = {}
+    for secret in sorted(path.glob("*" + SECRET_SUFFIX)):
+        if os.access(secret, os.R_OK):
+            own.update(_load(secret).own)
+    return KeyFile(own, _load(public_path).public)
+
+
+def _load(path: Path) -> KeyFile:
+    try:
+        with path.open() as file:
+            text = file.read(SIZE_LIMIT + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeysError(f"cannot read the key file {path}: {error}") from None
+    if len(text) > SIZE_LIMIT:
+        raise KeysError(f"{path}: expected a key file of at most {SIZE_LIMIT} characters, it has more")
+    keys = parse_keys(text, str(path))
+    for owner, pair in keys.own.items():
+        if zmq.curve_public(pair.secret.encode()).decode() != pair.public:
+            raise KeysError(f"{path}: the two keys of {owner} do not belong together; expected the line as it was made")
+    return keys
+
+
+Keys = Keyring | Path | str
+"""A keyring, or the key file to read it from."""
+
+
+def keyring_of(keys: Keys | None, *roles: KeyRole) -> Keyring | None:
+    """The keyring of a dialling process, whose key file has one secret key of these roles. None for none.
+
+    Raises KeysError.
+    """
+    if keys is None or isinstance(keys, Keyring):
+        return keys
+    return load_keys(Path(keys)).only(*roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `init_keys` did: whose keys are new, and whose were there already."""
+
+    new: tuple[Principal, ...]
+    kept: tuple[Principal, ...]
+
+
+def init_keys(folder: Path, everybody: Sequence[Principal]) -> Made:
+    """Make the keys that are missing. No key is ever replaced, also where two do this at the same time. Raises OSError.
+
+    A principal that is in the public list but whose secret is not here has it elsewhere: nothing is made for it.
+    Raises KeysError where a file that is there is damaged.
+    """
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    public_path = folder / PUBLIC_FILE
+    before = _load(public_path).public if public_path.exists() else {}
+    listed = dict(before)
+    new: list[Principal] = []
+    for owner in everybody:
+        path = secret_path(folder, owner)
+        if owner not in listed and not path.exists():
+            pair = make_pair()
+            if _write_new(path, f"# The secret key of {owner}.\n" + own_line(owner, pair)):
+                new.append(owner)
+        if owner not in listed:
+            own = _load(path).own
+            if owner not in own:
+                raise KeysError(f"{path}: expected the secret key of {owner}, there is none")
+            listed[owner] = (own[owner].public,)
+    if listed != before:
+        _replace(public_path, PUBLIC_HEAD + public_lines(listed, sorted(listed)), PUBLIC_MODE)
+    return Made(tuple(new), tuple(owner for owner in everybody if owner not in new))
+
+
+def export_keys(folder: Path, owners: Sequence[Principal], out: Path) -> None:
+    """Write one file with the secret keys of `owners` and the public keys that they need.
+
+    Raises KeysError where a key is not in the folder or `out` exists: nothing is overwritten. Raises OSError.
+    """
+    keys = load_keys(folder)
+    rings = [keys.keyring(owner) for owner in owners]
+    known = sorted({other for owner in owners for other in acquaintances(owner, keys.public)})
+    text = "".join(own_line(ring.owner, ring.pair) for ring in rings) + public_lines(keys.public, known)
+    head = f"# Keys of {', '.join(map(str, owners))}: whoever has this file is taken for that.\n"
+    if not _write_new(out, head + text):
+        raise KeysError(f"{out} exists and was left as it is: expected the name of a new file")
+
+
+def _write_new(path: Path, text: str) -> bool:
+    """Make a file with mode 0600, whole or not at all; False where there is one."""
+    fresh = _fresh(path, text)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        return False
+    finally:
+        fresh.unlink()
+    return True
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    fresh = _fresh(path, text)
+    fresh.chmod(mode)
+    fresh.replace(path)
+
+
+def _fresh(path: Path, text: str) -> Path:
+    """A new file beside `path` that only its owner may read."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(name)

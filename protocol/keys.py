@@ -1,0 +1,277 @@
+"""Keys and whose they are. A CURVE key pair means a role and a name; a link takes the keys of certain roles only. Pure.
+
+A key file has one key per line, `own PRINCIPAL PUBLIC SECRET` or `public PRINCIPAL PUBLIC`, in Z85 (40 characters);
+`#` begins a comment. A principal may have several public keys while they are being changed: all are accepted, and the
+first is the one that is dialled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from protocol.message import NAME_RULE, is_name
+from protocol.refusals import RefusalCode
+from protocol.session_messages import Hello
+from protocol.system import SystemSettings
+from protocol.wire import Envelope, WireError
+
+KEY_CHARACTERS = 40
+Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+"""The alphabet of ZeroMQ's RFC 32."""
+_DIGITS = {character: value for value, character in enumerate(Z85)}
+
+
+class KeysError(ValueError):
+    """A key file is wrong, or a key is not there; the text says what was expected, what came and what to do."""
+
+
+class KeyRole(StrEnum):
+    """What the owner of a key is."""
+
+    HYPERVISOR = "hypervisor"
+    NX = "nx"
+    LPAR = "lpar"
+    ENROL = "enrol"
+    CLIENT = "client"
+    HMC = "hmc"
+    OBSERVER = "observer"
+    CHAOS = "chaos"
+
+
+_ROLE_WORDS = frozenset(KeyRole)
+NAMED_ROLES = frozenset((KeyRole.NX, KeyRole.LPAR, KeyRole.CLIENT))
+"""Roles whose keys are for one unit or one partition; a client's is for the partition whose process it is."""
+HELLO_ROLES = {KeyRole.NX: "nxunit"}
+"""The role in HELLO, where it is called otherwise."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Principal:
+    """Whose key it is: `hypervisor`, `nx:nx0`, `lpar:lp1`, `enrol`, `client:lp1`, `hmc`, `observer`, `chaos`."""
+
+    role: KeyRole
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.role}:{self.name}" if self.name else str(self.role)
+
+    @classmethod
+    def parse(cls, text: str) -> Principal:
+        """From its text. Raises KeysError."""
+        word, separator, name = text.partition(":")
+        role = KeyRole(word) if word in _ROLE_WORDS else None
+        named = bool(separator)
+        if role is None or named != (role in NAMED_ROLES) or (named and not is_name(name)):
+            shapes = ", ".join(f"{known}:NAME" if known in NAMED_ROLES else str(known) for known in KeyRole)
+            raise KeysError(f"expected one of {shapes} (a name: {NAME_RULE}), came {text[:80]!r}")
+        return cls(role, name)
+
+    @property
+    def hello_role(self) -> str:
+        """The role that its HELLO has to name."""
+        return HELLO_ROLES.get(self.role, str(self.role))
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRule:
+    """Whose keys a link is for: the role that listens, and those that may dial."""
+
+    listens: KeyRole
+    dial: frozenset[KeyRole]
+
+
+_CONSOLES = frozenset((KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS))
+LINK_RULES = {
+    "hcall": LinkRule(KeyRole.HYPERVISOR, frozenset((KeyRole.LPAR, KeyRole.ENROL))),
+    "fabric": LinkRule(KeyRole.HYPERVISOR, frozenset((KeyRole.NX,))),
+    "hmc": LinkRule(KeyRole.HYPERVISOR, _CONSOLES),
+    "telemetry": LinkRule(KeyRole.HYPERVISOR, _CONSOLES - {KeyRole.CHAOS}),
+    "device": LinkRule(KeyRole.LPAR, frozenset((KeyRole.CLIENT,))),
+    "paste": LinkRule(KeyRole.NX, frozenset((KeyRole.CLIENT,))),
+}
+
+
+def may_dial(dialler: Principal, link: str, listener: Principal) -> bool:
+    """Whether a key of `dialler` is for this link of `listener`: a client's is for its own partition's device."""
+    rule = LINK_RULES[link]
+    if dialler.role not in rule.dial or listener.role is not rule.listens:
+        return False
+    return link != "device" or dialler.name == listener.name
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A CURVE key pair in Z85. Its repr keeps the secret."""
+
+    public: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"KeyPair(public={self.public!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """What key files say."""
+
+    own: Mapping[Principal, KeyPair]
+    public: Mapping[Principal, tuple[str, ...]]
+
+    def keyring(self, owner: Principal) -> Keyring:
+        """The keys for a process that is `owner`. Raises KeysError where its secret key is not there."""
+        pair = self.own.get(owner)
+        if pair is None:
+            there = ", ".join(map(str, sorted(self.own))) or "none"
+            raise KeysError(f"expected a secret key of {owner}, there are those of: {there}")
+        return Keyring(owner, pair, self.public)
+
+    def only(self, *roles: KeyRole) -> Keyring:
+        """The keys for the one owner with a role of these. Raises KeysError where there is none, or more than one."""
+        owners = sorted(owner for owner in self.own if owner.role in roles)
+        if len(owners) != 1:
+            wanted = " or ".join(roles)
+            there = ", ".join(map(str, owners or sorted(self.own))) or "none"
+            raise KeysError(
+                f"expected the secret key of exactly one {wanted}, there are: {there}; `vasbus keys export` makes a "
+                "file with one"
+            )
+        return self.keyring(owners[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys of one process: its own pair, and the public keys of those it may talk with."""
+
+    owner: Principal
+    pair: KeyPair
+    public: Mapping[Principal, tuple[str, ...]]
+    _owners: Mapping[str, Principal] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        owners = {key: owner for owner, known in self.public.items() for key in known}
+        object.__setattr__(self, "_owners", owners)
+
+    def server_key(self, link: str, listener: str) -> str:
+        """The public key of who is to listen at the other end; `listener` names the NX unit of a paste link.
+
+        Raises KeysError where it is not there, or this key is not for that link.
+        """
+        role = LINK_RULES[link].listens
+        name = {KeyRole.NX: listener, KeyRole.LPAR: self.owner.name}.get(role, "")
+        server = Principal(role, name)
+        if not may_dial(self.owner, link, server):
+            raise KeysError(f"the key of {self.owner} is not for the {link} link, which is for {_diallers(link)}")
+        known = self.public.get(server)
+        if not known:
+            raise KeysError(f"the key file of {self.owner} has no public key of {server}: export it again")
+        return known[0]
+
+    def owner_of(self, public_key: str) -> Principal | None:
+        """Whose key this is; None where nobody's here."""
+        return self._owners.get(public_key)
+
+    def authorise(self, link: str, public_key: str) -> Principal | None:
+        """Who may come in at the link that this process listens on, with that key. None: nobody."""
+        dialler = self.owner_of(public_key)
+        return dialler if dialler is not None and may_dial(dialler, link, self.owner) else None
+
+
+def _diallers(link: str) -> str:
+    return ", ".join(sorted(LINK_RULES[link].dial))
+
+
+def check_claim(sender: str | None, envelope: Envelope) -> None:
+    """Hold a message against the key of its connection, whose owner is `sender`: only HELLO claims anything.
+
+    The name of a client or of a console is free: its key says which partition's, or that it is a console. Raises
+    WireError where role or name are somebody else's.
+    """
+    body = envelope.body
+    if not isinstance(body, Hello):
+        return
+    principal = Principal.parse(sender) if sender else None
+    if principal is not None:
+        own_name = principal.name if principal.role in (KeyRole.NX, KeyRole.LPAR) else body.name
+        if (body.role, body.name) == (principal.hello_role, own_name):
+            return
+    wanted = "a key that is known here" if principal is None else f"{principal.hello_role} {principal.name}".strip()
+    expected = f"{wanted}, by the key of this connection"
+    raise WireError(RefusalCode.KEY, expected, f"{body.role} {body.name!r}", envelope.epoch, envelope.number)
+
+
+def principals_of(system: SystemSettings) -> list[Principal]:
+    """Everybody who has a key in a system."""
+    return [
+        Principal(KeyRole.HYPERVISOR),
+        *(Principal(KeyRole.NX, chip.unit) for chip in system.chip),
+        *(Principal(KeyRole.LPAR, lpar.name) for lpar in system.lpar),
+        *(Principal(KeyRole.CLIENT, lpar.name) for lpar in system.lpar),
+        *(Principal(role) for role in (KeyRole.ENROL, KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)),
+    ]
+
+
+def acquaintances(owner: Principal, everybody: Iterable[Principal]) -> Iterator[Principal]:
+    """Those whose public keys `owner` needs: whom it dials and who dials it."""
+    for other in everybody:
+        if any(may_dial(owner, link, other) or may_dial(other, link, owner) for link in LINK_RULES):
+            yield other
+
+
+def parse_keys(text: str, source: str) -> KeyFile:
+    """Read a key file's text. Raises KeysError with `source` and the line; a secret is never in its text."""
+    own: dict[Principal, KeyPair] = {}
+    public: dict[Principal, tuple[str, ...]] = {}
+    owners: dict[str, Principal] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            kind, owner, keys = _parse_line(words)
+        except KeysError as error:
+            raise KeysError(f"{source}, line {number}: {error}") from None
+        if owners.setdefault(keys[0], owner) != owner:
+            raise KeysError(f"{source}, line {number}: this key of {owner} is that of {owners[keys[0]]} already")
+        if kind == "own" and owner in own:
+            raise KeysError(f"{source}, line {number}: a second secret key of {owner}; expected one")
+        if kind == "own":
+            own[owner] = KeyPair(keys[0], keys[1])
+        elif keys[0] not in public.get(owner, ()):
+            public[owner] = (*public.get(owner, ()), keys[0])
+    return KeyFile(own, public)
+
+
+def _parse_line(words: list[str]) -> tuple[str, Principal, list[str]]:
+    counts = {"own": 4, "public": 3}
+    if len(words) != counts.get(words[0]):
+        raise KeysError("expected `own PRINCIPAL PUBLIC SECRET` or `public PRINCIPAL PUBLIC`")
+    for key in words[2:]:
+        if not is_key(key):
+            raise KeysError(f"expected keys of {KEY_CHARACTERS} Z85 characters, came one of {len(key)} that is none")
+    return words[0], Principal.parse(words[1]), words[2:]
+
+
+def is_key(text: str) -> bool:
+    """Whether it is 32 bytes in Z85."""
+    if len(text) != KEY_CHARACTERS or any(character not in _DIGITS for character in text):
+        return False
+    return all(_value(text[at : at + 5]) < 1 << 32 for at in range(0, KEY_CHARACTERS, 5))
+
+
+def _value(part: str) -> int:
+    value = 0
+    for character in part:
+        value = value * len(Z85) + _DIGITS[character]
+    return value
+
+
+def own_line(owner: Principal, pair: KeyPair) -> str:
+    """The line of a secret key."""
+    return f"own {owner} {pair.public} {pair.secret}\n"
+
+
+def public_lines(public: Mapping[Principal, tuple[str, ...]], owners: Iterable[Principal]) -> str:
+    """The lines of the public keys of `owners`."""
+    return "".join(f"public {owner} {key}\n" for owner in owners for key in public.get(owner, ()))

@@ -1,0 +1,70 @@
+"""Where a served process listens and dials, as its command line says, and what protects that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from protocol.endpoint import Security, endpoint_complaint, is_tcp, is_wildcard
+from protocol.key_files import load_keys
+from protocol.keys import LINK_RULES, Principal
+from protocol.message import NAME_RULE, is_name
+from protocol.system import Addresses
+
+LISTENS = {"hypervisor": ("hcall", "fabric", "hmc", "telemetry"), "lpar": ("device",), "nxunit": ("paste",)}
+"""The links that each role listens on. The one that it tells others where to find is the last."""
+DIALS: dict[str, tuple[str, ...]] = {"hypervisor": (), "lpar": ("hcall",), "nxunit": ("fabric",)}
+
+
+def placed(
+    addresses: Addresses,
+    role: str,
+    name: str,
+    listen: list[str] | None,
+    dial: list[str] | None,
+    advertise: list[str] | None,
+) -> Addresses:
+    """The addresses with what the options change. Raises typer.BadParameter for what makes no sense."""
+    listening = _assignments("--listen", listen, LISTENS[role])
+    changed: dict[str, object] = {**listening, **_assignments("--dial", dial, DIALS[role])}
+    advertised = _assignments("--advertise", advertise, None)
+    for link, table in (("device", addresses.device), ("paste", addresses.paste)):
+        if link in changed:
+            changed[link] = {**table, name: listening[link]}
+    told = listening.get(LISTENS[role][-1], "")
+    if is_wildcard(told) and not advertised:
+        raise typer.BadParameter(
+            f"{told} is where this process listens, and nobody can dial that: say with --advertise NETWORK=ENDPOINT "
+            "where it is reached (the network is `local` unless clients name another)",
+            param_hint="--listen",
+        )
+    return addresses.model_copy(update={**changed, "advertised": advertised})
+
+
+def _assignments(option: str, words: list[str] | None, known: tuple[str, ...] | None) -> dict[str, str]:
+    """NAME=ENDPOINT words as a table; names are the `known` ones, or of any network."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, separator, endpoint = word.partition("=")
+        expected = NAME_RULE if known is None else f"one of {', '.join(known) or 'none'}"
+        if not separator or name in found or not (is_name(name) if known is None else name in known):
+            raise typer.BadParameter(f"expected {expected}, once, and =ENDPOINT; came {word!r}", param_hint=option)
+        complaint = endpoint_complaint(endpoint)
+        if complaint is not None:
+            raise typer.BadParameter(complaint, param_hint=option)
+        found[name] = endpoint
+    return found
+
+
+def security_of(path: Path | None, owner: Principal, addresses: Addresses, *, insecure: bool) -> Security:
+    """The keys of a process, complete for what it dials. Raises KeysError; typer.BadParameter for keys and insecure."""
+    if path is None:
+        return Security(insecure=insecure)
+    if insecure:
+        raise typer.BadParameter("expected keys or --insecure, came both", param_hint="--insecure")
+    keyring = load_keys(path).keyring(owner)
+    for link, endpoint in (("hcall", addresses.hcall), ("fabric", addresses.fabric)):
+        if owner.role in LINK_RULES[link].dial and is_tcp(endpoint):
+            keyring.server_key(link, "")
+    return Security(keyring)
