@@ -168,7 +168,8 @@ def test_a_unit_compresses_over_the_bus_and_stops_when_asked(folder: str) -> Non
         limits = Path(f"/proc/{process.pid}/limits").read_text()
         assert f"{512 << 20}" in next(line for line in limits.splitlines() if line.startswith("Max data size"))
         process.send_signal(signal.SIGTERM)
-        around.pump(lambda: not around.hypervisor.sessions)
+        around.pump(lambda: process.poll() is not None)  # until then its BYE has to be answered
+        assert not around.hypervisor.sessions
         assert end(process)[0] == ExitCode.OK
     finally:
         process.kill()
@@ -186,7 +187,8 @@ def test_a_second_process_at_the_same_address_says_so(folder: str) -> None:
         assert code == ExitCode.ADDRESS_IN_USE
         assert "nx0.paste" in output
         first.send_signal(signal.SIGTERM)
-        around.pump(lambda: not around.hypervisor.sessions)
+        around.pump(lambda: first.poll() is not None)
+        assert not around.hypervisor.sessions
         assert end(first)[0] == ExitCode.OK
     finally:
         for process in (first, second):

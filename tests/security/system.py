@@ -25,7 +25,7 @@ from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import DIALLED, Core, Effects, Exit, Peer
 from protocol.key_files import init_keys, load_keys
-from protocol.keys import KeyFile, Keyring, KeysError, Principal, principals_of
+from protocol.keys import LINK_RULES, KeyFile, Keyring, KeysError, Principal, principals_of
 from protocol.link import LINKS
 from protocol.message import Message
 from protocol.node import Node, monotonic_us
@@ -228,6 +228,15 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < end_s, f"not within {DEADLINE_S:g} s: {what}"
         time.sleep(0.01)
+
+
+def beyond_its_role(system: Secured, owner: str, link: str, name: str) -> Keyring:
+    """The key pair of `owner` in the hands of a program that dials where it should not: our own would not."""
+    rule = LINK_RULES[link]
+    pair = system.keyring(owner).pair
+    role = next(iter(sorted(rule.dial)))
+    mask = Principal(role, name if link == "device" else "")
+    return Keyring(mask, pair, system.keys.public)
 
 
 class Stranger:
