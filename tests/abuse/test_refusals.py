@@ -26,7 +26,7 @@ UPDATE = f"{SYSFS}/qos_capabilities/update_total_credits"
 TOTAL = f"{SYSFS}/default_capabilities/nr_total_credits"
 SESSION_LINKS = ("hcall", "fabric", "hmc", "device")
 ROLES = {"hcall": "lpar", "fabric": "nxunit", "hmc": "hmc", "device": "client"}
-WORDS_OF = {"hcall": "a partition", "fabric": "an NX unit", "hmc": "the role hmc", "device": "the role client"}
+WORDS_OF = {"hcall": "a partition", "fabric": "an NX unit", "hmc": "one of the roles hmc", "device": "the role client"}
 
 
 @dataclass(frozen=True, slots=True)
