@@ -273,3 +273,17 @@ def lasting(status: SystemStatus) -> SystemStatus:
     units = tuple(unit.model_copy(update={"state": "", "pid": 0, "endpoints": {}}) for unit in status.units)
     gone = {"pid": 0, "telemetry_sequence": 0, "recovering": False, "lpars": lpars, "units": units}
     return status.model_copy(update=gone)
+
+
+def without_use(status: SystemStatus) -> SystemStatus:
+    """The status but for the credits in use: those of fenced windows come back whenever their unit is there again."""
+    lpars = []
+    for lpar in status.lpars:
+        pools = tuple(pool.model_copy(update={"in_use": 0}) for pool in lpar.pools)
+        lpars.append(lpar.model_copy(update={"pools": pools}))
+    return status.model_copy(update={"lpars": tuple(lpars)})
+
+
+def not_fenced(rows: list[WindowRow]) -> list[WindowRow]:
+    """The windows of living partitions, but for their status, which follows their unit."""
+    return [row.model_copy(update={"status": 0}) for row in rows if row.state != "fenced"]

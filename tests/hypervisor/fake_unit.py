@@ -57,6 +57,10 @@ class Held:
         return self.requests > 0
 
 
+OF_AN_EARLIER_SESSION = 0
+"""The number of a CloseContext whose session is over: its context goes on draining, and nobody waits for the answer."""
+
+
 class FakeUnit(End):
     """An NX unit whose contexts are a dict. `mute`: it beats but answers no request of the hypervisor.
 
@@ -93,6 +97,8 @@ class FakeUnit(End):
     def session_ended(self, refusal: Refused) -> None:
         if refusal.code is RefusalCode.SESSION_DEAD:
             self._unanswered = []
+            for held in self.contexts.values():
+                held.closers = [OF_AN_EARLIER_SESSION] * len(held.closers)
             self.dialer.start_over(self.cluster.entropy(16), self.cluster.now_us)
 
     def handle(self, event: Event) -> None:
@@ -192,7 +198,8 @@ class FakeUnit(End):
 
     def _gone(self, window_id: int) -> None:
         for number in self.contexts.pop(window_id).closers:
-            self._reply(number, ContextClosed(window_id=window_id, bytes_processed=0))
+            if number != OF_AN_EARLIER_SESSION:
+                self._reply(number, ContextClosed(window_id=window_id, bytes_processed=0))
 
     def _reply(self, number: int, reply: Reply) -> None:
         self.dialer.answer(self.dialer.session, number, reply)

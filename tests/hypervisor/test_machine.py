@@ -13,7 +13,7 @@ from protocol.codes import CreditType, HcallCode
 from protocol.console_messages import SystemStatus, WindowRow
 from protocol.hcall_messages import HDeallocateVasWindow
 from tests.hypervisor.books import QOS_TOTAL, Books
-from tests.hypervisor.cluster import Cluster, Kill, lasting, settings
+from tests.hypervisor.cluster import Cluster, Kill, lasting, not_fenced, settings, without_use
 from tests.hypervisor.configuration_rules import ConfigurationRules
 from tests.hypervisor.fake_lpar import modify
 from tests.hypervisor.fault_rules import FaultRules
@@ -24,20 +24,6 @@ LPARS = st.sampled_from(["lp1", "lp2", "lp3"])
 UNITS = st.sampled_from(["nx0", "nx1"])
 TYPES = st.sampled_from(list(CreditType))
 NUMBERS = st.integers(0, 1 << 16)
-
-
-def without_use(status: SystemStatus) -> SystemStatus:
-    """The status but for the credits in use: those of fenced windows come back whenever their unit is there again."""
-    lpars = []
-    for lpar in status.lpars:
-        pools = tuple(pool.model_copy(update={"in_use": 0}) for pool in lpar.pools)
-        lpars.append(lpar.model_copy(update={"pools": pools}))
-    return status.model_copy(update={"lpars": tuple(lpars)})
-
-
-def not_fenced(rows: list[WindowRow]) -> list[WindowRow]:
-    """The windows of living partitions, but for their status, which follows their unit."""
-    return [row.model_copy(update={"status": 0}) for row in rows if row.state != "fenced"]
 
 
 class Machine(ConfigurationRules, FaultRules):
@@ -215,14 +201,24 @@ class Machine(ConfigurationRules, FaultRules):
 
     # What must always hold.
 
+    def at_one_moment(self) -> tuple[list[WindowRow], SystemStatus]:
+        """The table and the status; a kill that waits for its turn does not come between the two questions."""
+        kill, self.cluster.kill = self.cluster.kill, None
+        before = self.cluster.status()
+        rows, status = self.table(), self.cluster.status()
+        while lasting(before) != lasting(status):
+            before, rows, status = status, self.table(), self.cluster.status()
+        self.cluster.kill = kill
+        return rows, status
+
     @invariant()
     def credits_in_use_are_windows_in_the_table(self) -> None:
         if not hasattr(self, "cluster"):
             return
         self.cluster.pump()
-        rows = self.table()
+        rows, status = self.at_one_moment()
         counted = Counter((row.lpar, row.credit_type) for row in rows)
-        for lpar in self.cluster.status().lpars:
+        for lpar in status.lpars:
             for pool in lpar.pools:
                 assert pool.in_use == counted[lpar.name, pool.credit_type]
                 assert pool.target == len(self.books.credits(lpar.name, pool.credit_type))
