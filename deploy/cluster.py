@@ -34,6 +34,15 @@ class StartStopped(Exception):
         self.at_once = at_once
 
 
+class StopForced(Exception):
+    """A cluster was stopped, and not everything of it by itself; `at_once`: because a second signal came."""
+
+    def __init__(self, stopped: int, killed: list[str], *, at_once: bool) -> None:
+        why = "at the second signal" if at_once else "because they did not stop in time"
+        super().__init__(f"stopped {stopped} processes; killed {why}: {', '.join(killed)}")
+        self.at_once = at_once
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterFolder:
     """The files of one local cluster."""

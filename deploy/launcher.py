@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.cluster import ClusterError, ClusterFolder, StartStopped
+from deploy.cluster import ClusterError, ClusterFolder, StartStopped, StopForced
 from deploy.processes import RUNTIME_OPTION, find_processes, stop_processes
 from hmc.connection import Console, ConsoleUnreachable
 from protocol.console_messages import LparStatus, SystemStatus, UnitStatus
-from protocol.system import SettingsError, SystemSettings, parse_system
+from protocol.system import SettingsError, SystemSettings, Times, parse_system
 
 START_WAIT_S = 20.0
-STOP_GRACE_S = 5.0
+STOP_MARGIN_S = 3.0
+"""How much longer than its own deadline a process gets to end: its last words, the close of the ledger."""
 STOP_ORDER = ("lpar", "nxunit", "hypervisor")
 LOG_TAIL_LINES = 5
 
@@ -63,20 +64,38 @@ def up(
             raise _take_back(folder, started, progress, stops) from None
 
 
-def down(folder: ClusterFolder, progress: Progress, *, keep_ledger: bool) -> int:
-    """Stop everything, partitions first. Returns how many processes were stopped; 0 where nothing ran."""
+def down(folder: ClusterFolder, progress: Progress, *, keep_ledger: bool, stops: Callable[[], int] = never) -> int:
+    """Stop everything, partitions first. Returns how many processes were stopped; 0 where nothing ran.
+
+    `stops` counts the signals so far: the first changes nothing, at the second what still runs is killed. Raises
+    StopForced where processes had to be killed; nothing is left then either.
+    """
     with folder.locked():
         if not folder.exists:
             folder.remove(keep_ledger=keep_ledger)
             return 0
-        stopped = 0
+        grace_s, stopped = _grace_s(folder), 0
+        killed: list[str] = []
         for role in STOP_ORDER:
             processes = [process for process in find_processes(folder.runtime_folder()) if process.role == role]
-            for process in stop_processes(processes, STOP_GRACE_S):
-                progress(f"{process.name} did not stop within {STOP_GRACE_S:g} s and was killed")
+            for process in stop_processes(processes, grace_s, lambda: stops() > 1):
+                at = "at the second signal" if stops() > 1 else f"after {grace_s:g} s"
+                progress(f"{process.name} did not stop and was killed {at}")
+                killed.append(process.name)
             stopped += len(processes)
         folder.remove(keep_ledger=keep_ledger)
+        if killed:
+            raise StopForced(stopped, killed, at_once=stops() > 1)
         return stopped
+
+
+def _grace_s(folder: ClusterFolder) -> float:
+    """How long a process may take to stop: a partition has `kernel_deadline_ms` to wind up."""
+    try:
+        times = folder.system().times
+    except (SettingsError, ClusterError):
+        times = Times()
+    return times.kernel_deadline_ms / 1000 + STOP_MARGIN_S
 
 
 def serve_command(folder: ClusterFolder, role: str, name: str) -> list[str]:
@@ -111,9 +130,10 @@ def _take_back(
     progress("stopping what was started")
     found = [process for process in find_processes(folder.runtime_folder()) if process.pid in started.values()]
     killed: list[str] = []
+    grace_s = _grace_s(folder)
     for role in STOP_ORDER:
         processes = [process for process in found if process.role == role]
-        killed += [process.name for process in stop_processes(processes, STOP_GRACE_S, lambda: stops() > 1)]
+        killed += [process.name for process in stop_processes(processes, grace_s, lambda: stops() > 1)]
     if not find_processes(folder.runtime_folder()):
         folder.remove(keep_ledger=True)
     return StartStopped(len(started), killed, at_once=stops() > 1)

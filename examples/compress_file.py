@@ -1,11 +1,13 @@
 """Compress a file on a partition's NX unit, with the library: python compress_file.py DEVICE INPUT OUTPUT.
 
 DEVICE is the `device` of a partition in `vasbus status --json`. What the NX does not take, zlib does. The output is
-gzip. compress_file_wire.py and compress_file.c do the same, and print the same, with nothing but sockets.
+gzip. compress_file_wire.py and compress_file.c do the same, and print the same, with nothing but sockets. For tcp with
+keys, VASBUS_KEYS names the file that `vasbus keys export DIR client:PARTITION FILE` has made.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from vasbus import Lpar, NxGzip
@@ -14,7 +16,7 @@ LIMIT_FILE = "/sys/devices/vio/ibm,compression-v1/nx_gzip_caps/req_max_processed
 
 
 def main(device: str, source: str, target: str) -> None:
-    with Lpar(device) as lpar, NxGzip(lpar, small_bytes=0) as nx:
+    with Lpar(device, keys=os.environ.get("VASBUS_KEYS")) as lpar, NxGzip(lpar, small_bytes=0) as nx:
         part_bytes = int(lpar.read(LIMIT_FILE))
         nx.open()
         print("window open", flush=True)

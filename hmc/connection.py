@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from hmc.requests import ConsoleRequests
+from hmc.requests import CHANGES, ConsoleRequests, NotKnown
 from protocol.console_messages import (
     ChangeProcessors,
     ConfigurationApplied,
@@ -27,8 +27,9 @@ from protocol.console_messages import (
 from protocol.curve import KeyRefused
 from protocol.dialer import Identity
 from protocol.effects import Dial, Hangup, Peer, Send
-from protocol.key_files import Keys, keyring_of
-from protocol.keys import Keyring, KeyRole, KeysError
+from protocol.key_files import Keys, keys_of
+from protocol.key_source import KeySource
+from protocol.keys import KeyRole, KeysError
 from protocol.link import CONSOLE
 from protocol.message import LOCAL_NETWORK, Reply, Request
 from protocol.session_messages import Refused
@@ -41,6 +42,7 @@ BYE_WAIT_MS = 200
 GRACE_S = 2.0
 """How much longer than an operation's own wait the console listens for its answer."""
 
+Change = ChangeProcessors | SetEntitlement | SetQosCredits | MigratePartition
 R = TypeVar("R", bound=Reply)
 Watcher = Callable[[str, Envelope], None]
 """Called with `sent` or `received` and the message, for those who want to see the bus."""
@@ -48,6 +50,10 @@ Watcher = Callable[[str, Envelope], None]
 
 class ConsoleUnreachable(Exception):
     """Nobody answered at the endpoint before the deadline."""
+
+
+class OutcomeUnknown(ConsoleUnreachable):
+    """A change was asked for and no answer came: it may have been made, or may still be. The text says how to ask."""
 
 
 class ConsoleRefused(Exception):
@@ -62,7 +68,7 @@ class ConsoleRefused(Exception):
 class Console:
     """A management console at a hypervisor's hmc endpoint. Not for use by several threads at once.
 
-    `keys` is a keyring, or a key file with one secret key of `hmc`, `observer` or `chaos`, which says what the console
+    `keys` are keys, or a key file with one secret key of `hmc`, `observer` or `chaos`, which says what the console
     may do: an observer may ask and not change. Raises KeysError where the key file is wrong.
     """
 
@@ -75,12 +81,12 @@ class Console:
     ) -> None:
         self.endpoint = endpoint
         self.on_message = on_message
-        keyring = console_keyring(keys)
-        role = "hmc" if keyring is None else keyring.owner.hello_role
+        source = console_keys(keys)
+        role = "hmc" if source is None else source.keyring.owner.hello_role
         name = f"{role}-{os.urandom(8).hex()}"
         identity = Identity(role, name, os.urandom(16), network, os.getpid(), {})
-        self._core = ConsoleRequests(endpoint, identity)
-        self._connections = Connections(self, keyring)
+        self._core = ConsoleRequests(endpoint, identity, os.urandom)
+        self._connections = Connections(self, source)
         self._core.start(_now_us())
 
     def __enter__(self) -> Self:
@@ -110,12 +116,18 @@ class Console:
         return number
 
     def finish(self, number: int, kind: type[R], wait_s: float = ANSWER_WAIT_S) -> R:
-        """Wait for an answer. Raises ConsoleRefused, or ConsoleUnreachable after `wait_s`."""
+        """Wait for an answer. Raises ConsoleRefused, or ConsoleUnreachable after `wait_s`.
+
+        OutcomeUnknown, a ConsoleUnreachable, says of a change that it may have been made.
+        """
+        request = self._core.unanswered.get(number)
         deadline_us = _now_us() + int(wait_s * 1_000_000)
         while number not in self._core.answers:
             if self._core.ended is not None:
                 raise ConsoleUnreachable(f"{self.endpoint}: {self._core.ended.expected} ({self._core.ended.came})")
             if _now_us() >= deadline_us:
+                if isinstance(request, CHANGES) and self._core.was_established:
+                    raise self._not_known(request, f"no answer within {wait_s:g} s")
                 raise ConsoleUnreachable(
                     f"{self.endpoint}: no answer within {wait_s:g} s: is the hypervisor running there?"
                 )
@@ -123,6 +135,9 @@ class Console:
         reply = self._core.answers.pop(number)
         if isinstance(reply, ConsoleFailure):
             raise ConsoleRefused(reply)
+        if isinstance(reply, NotKnown):
+            assert isinstance(request, CHANGES), "only of changes it matters"
+            raise self._not_known(request, "the hypervisor has ended this console's session before it answered")
         if isinstance(reply, Refused):
             raise ConsoleUnreachable(f"{self.endpoint}: {reply.code}: expected {reply.expected}, came {reply.came}")
         if not isinstance(reply, kind):
@@ -132,6 +147,10 @@ class Console:
     def ask(self, request: Request, kind: type[R], wait_s: float = ANSWER_WAIT_S) -> R:
         """Send a request and wait for its answer."""
         return self.finish(self.begin(request), kind, wait_s)
+
+    def _not_known(self, request: Change, why: str) -> OutcomeUnknown:
+        advice = f"`vasbus status` shows what {request.lpar} has now: look there before you ask for it again"
+        return OutcomeUnknown(f"{self.endpoint}: {why}: it is not known whether {request.type} was done; {advice}")
 
     # What the console can do.
 
@@ -147,6 +166,8 @@ class Console:
             yield from page.rows
             if not page.more:
                 return
+            if not page.rows or page.rows[-1].window_id <= above:
+                raise ConsoleUnreachable(f"{self.endpoint}: expected windows above {above}, came a page without any")
             above = page.rows[-1].window_id
 
     def change_processors(self, lpar: str, cores: int, wait_s: float = CHANGE_WAIT_S) -> ConfigurationApplied:
@@ -221,9 +242,9 @@ class Console:
             raise ConsoleUnreachable(str(error)) from None
 
 
-def console_keyring(keys: Keys | None) -> Keyring | None:
+def console_keys(keys: Keys | None) -> KeySource | None:
     """The keys of a console or an observer. Raises KeysError."""
-    return keyring_of(keys, KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)
+    return keys_of(keys, KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)
 
 
 def _now_us() -> int:

@@ -13,8 +13,9 @@ from typing import Self
 import zmq
 
 from protocol.curve import dial_with
-from protocol.endpoint import is_tcp
-from protocol.key_files import Keys, keyring_of
+from protocol.endpoint import is_ipv6, is_tcp
+from protocol.key_files import Keys, keys_of
+from protocol.key_source import keyring_of
 from protocol.keys import KeyRole, KeysError
 from protocol.link import TELEMETRY
 from protocol.message import Message
@@ -28,7 +29,7 @@ class Observer:
     """
 
     def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
-        keyring = keyring_of(keys, KeyRole.HMC, KeyRole.OBSERVER)
+        keyring = keyring_of(keys_of(keys, KeyRole.HMC, KeyRole.OBSERVER))
         self.endpoint = endpoint
         self.missed = 0
         self.undecodable = 0
@@ -38,6 +39,7 @@ class Observer:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, TELEMETRY.high_water_mark)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         try:
             if keyring is not None and is_tcp(endpoint):
                 dial_with(self._socket, keyring, TELEMETRY.name)

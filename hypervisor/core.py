@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.configuration import Configurations
-from hypervisor.console import CONSOLE_ROLES, Console
+from hypervisor.console import CONSOLE_ROLES, OBSERVER, Console
 from hypervisor.faults import Faults
 from hypervisor.hcalls import HCALL_REQUESTS, Hcalls
 from hypervisor.journal import ConsoleJournal, EpochJournal, SessionJournal
@@ -13,9 +13,10 @@ from hypervisor.ledger import Ledger, WindowPhase
 from hypervisor.metrics import families
 from hypervisor.mobility import MOBILITY_REQUESTS
 from hypervisor.ppp import ProcessorParameters
+from hypervisor.recovery import Recovery
 from hypervisor.rows import Row
 from hypervisor.units import Units
-from protocol.clock import earliest
+from protocol.clock import MILLISECOND_US, SECOND_US, earliest
 from protocol.codes import ExitCode
 from protocol.effects import Effects, Exit, Peer
 from protocol.hcall_messages import Noted, QueryConfiguration, Reconfigured
@@ -31,6 +32,13 @@ from protocol.wire import Envelope, refuse
 
 RECOVERY_RETRY_MS = 50
 DRAINING_RETRY_MS = 500
+CONSOLE_BACK_US = 10 * SECOND_US
+"""How long consoles have after a restart to come back for their answers, if their lease is shorter.
+
+A console whose connection ZeroMQ has re-made notices a restart by the silence only (protocol.dialer).
+"""
+OPERATORS_SHARE = 8
+"""One place of so many at the hmc link is kept from observers."""
 
 
 class HypervisorCore:
@@ -83,9 +91,8 @@ class HypervisorCore:
         self.configurations.finished = self.console.finished
         self.hcalls.allocation_limit = self.configurations.allocation_limit
         self.hcalls.processors = ProcessorParameters(self.ledger, self.configurations)
-        self._to_settle: set[str] = set()
+        self.recovery = Recovery(self.ledger, self.units, self.effects, self.configurations.allocation_limit)
         self._stopping = False
-        self._recovered_us = 0
 
     def start(self, now_us: int) -> None:
         self.ledger.restore(list(self.rows))
@@ -93,15 +100,17 @@ class HypervisorCore:
         for name, listener in (("hcall", self.hcall), ("fabric", self.fabric), ("hmc", self.hmc)):
             sessions, epochs = self.journals[name].restore(self.rows)
             listener.restore(self._known(name, sessions), epochs, now_us)
+        for session in self.hmc.sessions.values():
+            session.gone_us = now_us + max(0, CONSOLE_BACK_US - self.hmc.terms.lease_us)
         for queue in self.configurations.queues.values():
             for change in queue:
-                session = self.hmc.sessions.get(change.console)
-                if session is not None and session.epoch == change.epoch:
-                    session.callee.under_way.add(change.number)
+                asker = self.hmc.sessions.get(change.console)
+                if asker is not None and asker.epoch == change.epoch:
+                    asker.callee.under_way.add(change.number)
         self.units.start(self.rows, now_us)
         self.faults.restore(self.rows)
-        self._to_settle = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected.keys()
-        self._recovered_us = now_us + self.units.fence_us
+        units = {window.unit for window in self.ledger.windows.values()} | self.unit_journal.expected.keys()
+        self.recovery.start(units, self.system.times.suspect_ms * MILLISECOND_US, now_us)
         self._fence_orphans(now_us)
         self.effects.note(
             "info", "hypervisor_started", system=self.system.name, windows=len(self.ledger.windows),
@@ -111,12 +120,8 @@ class HypervisorCore:
 
     @property
     def recovering(self) -> bool:
-        """Whether the contexts of a unit that has windows or was here are not known; hcalls are put off with RETRY.
-
-        One fence after the start it is over in any case: a unit that is still unsettled then takes no windows.
-        """
-        self._to_settle = {unit for unit in self._to_settle if not self.units.is_settled(unit)}
-        return bool(self._to_settle)
+        """Whether the contexts of a unit that has windows or was here are not known; what hangs on it is put off."""
+        return self.recovery.active
 
     def receive(self, link: str, peer: Peer, envelope: Envelope, now_us: int) -> None:
         if link == "hcall":
@@ -136,9 +141,7 @@ class HypervisorCore:
         self.units.tick(now_us)
         for unit in [unit for unit in self.unit_journal.expected if self.units.is_settled(unit)]:
             self.unit_journal.give_up(unit)
-        if self._to_settle and now_us >= self._recovered_us and self.recovering:
-            self.effects.note("error", "units_not_settled", units=sorted(self._to_settle))
-            self._to_settle.clear()
+        self.recovery.tick(now_us)
         self.hcalls.tick(now_us)
         self.faults.tick(now_us)
         self.configurations.tick(now_us)
@@ -148,7 +151,7 @@ class HypervisorCore:
         return earliest(
             self.hcall.wake_us(), self.fabric.wake_us(), self.hmc.wake_us(),
             self.units.wake_us(), self.hcalls.wake_us(), self.faults.wake_us(), self.configurations.wake_us(),
-            self._recovered_us if self._to_settle else None,
+            self.recovery.wake_us(),
         )  # fmt: skip
 
     def metrics(self) -> list[Family]:
@@ -198,10 +201,20 @@ class HypervisorCore:
         return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
 
     def _admit_console(self, hello: Hello) -> Refused | None:
+        if hello.role == OBSERVER and hello.name not in self.hmc.sessions:
+            return self._room_for_observers()
         if hello.role in CONSOLE_ROLES:
             return None
         expected = f"one of the roles {', '.join(CONSOLE_ROLES)}"
         return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
+
+    def _room_for_observers(self) -> Refused | None:
+        """They may not take every place: who is to manage the machine has to find one."""
+        places = self.hmc.terms.session_limit - max(1, self.hmc.terms.session_limit // OPERATORS_SHARE)
+        observers = sum(session.role == OBSERVER for session in self.hmc.sessions.values())
+        if observers < places:
+            return None
+        return refuse(RefusalCode.SESSIONS_FULL, f"at most {places} sessions of observers", "one more", 1000)
 
     def _generation(self, session: Session) -> int:
         return self.configurations.generation(session)
@@ -236,7 +249,7 @@ class HypervisorCore:
     def _called(self, call: Called, now_us: int) -> None:
         if self._stopping:
             self.hcall.retry(call.session, call.number, DRAINING_RETRY_MS, RefusalCode.DRAINING)
-        elif self.recovering:
+        elif self.recovery.puts_off(call.session.name, call.body, now_us):
             self.hcall.retry(call.session, call.number, RECOVERY_RETRY_MS)
         elif isinstance(call.body, HCALL_REQUESTS):
             self.hcalls.handle(call, now_us)

@@ -22,10 +22,9 @@ from hypervisor.unit import Unit
 from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.effects import Effects
-from protocol.fabric_messages import CreditReturned, FaultNoted, FaultRaised, ReturnCredit
+from protocol.fabric_messages import FaultNoted, FaultRaised, ReturnCredit
 from protocol.hcall_messages import FaultInterrupt, NxFault
 from protocol.listener import Listener
-from protocol.message import Message
 from protocol.session import Session
 from protocol.telemetry_messages import FaultMoved
 
@@ -89,11 +88,11 @@ class Faults:
             if fault.state is FaultState.FETCHED and self.ledger.windows[fault.window_id].unit == unit.name:
                 self._return_credit(unit, fault.window_id, fault.number, now_us)
 
-    def answered(self, unit: Unit, request: ReturnCredit, reply: Message, now_us: int) -> None:
-        """The unit has returned a window credit, or refuses to."""
+    def returned(self, unit: Unit, request: ReturnCredit, now_us: int) -> None:
+        """The unit has returned a window credit."""
         unit.returning -= 1
         fault = self.by_window.get(request.window_id, {}).get(request.number)
-        if isinstance(reply, CreditReturned) and fault is not None and fault.state is FaultState.FETCHED:
+        if fault is not None and fault.state is FaultState.FETCHED:
             self._settle(fault, now_us)
         self._send_returns(unit, now_us)
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from hypervisor.change import Change, ChangeState
 from hypervisor.configuration import QUEUE_LIMIT
+from hypervisor.console import CONSOLE_ROLES
 from hypervisor.fault import FaultState
 from hypervisor.faults import FAULTS_PER_WINDOW
 from hypervisor.finding import Finding, wrong
@@ -35,7 +36,7 @@ from protocol.hcall_messages import ConfigurationKind
 from protocol.link import CONSOLE, FABRIC, HCALL
 from protocol.system import ProcessorMode
 
-ROLES = {HCALL.name: "lpar", FABRIC.name: "nxunit", CONSOLE.name: "hmc"}
+ROLES = {HCALL.name: ("lpar",), FABRIC.name: ("nxunit",), CONSOLE.name: CONSOLE_ROLES}
 COUNTERS = ("window_id", "change", "console_epoch")
 Table = TypeVar("Table", bound=Row)
 
@@ -122,7 +123,7 @@ def _tokens(books: Books) -> Iterator[Finding]:
 
 def _sessions(books: Books) -> Iterator[Finding]:
     for row in books.sessions.values():
-        if row.role != ROLES[row.link]:
+        if row.role not in ROLES[row.link]:
             yield wrong(label(row), f"the role {row.role} has no sessions on the link {row.link}")
         if row.link == HCALL.name and row.alive and row.name not in books.partitions:
             yield wrong(label(row), "it is alive, and there is no such partition")

@@ -15,7 +15,7 @@ from hypervisor.ledger import Ledger, Partition, Window, WindowPhase
 from hypervisor.meters import HcallMeter
 from hypervisor.paste_address import address_of, completion_interrupt, fault_interrupt, paste_address
 from hypervisor.ppp import ProcessorParameters
-from hypervisor.units import Units
+from hypervisor.units import OUT_OF_REACH, Units
 from protocol.clock import MILLISECOND_US
 from protocol.codes import (
     HYPERVISOR_CHOOSES,
@@ -195,6 +195,8 @@ class Hcalls:
             self._answer(call, HcallStatus(code=HcallCode.H_P3), now_us)
         elif window.phase in (WindowPhase.CLOSING, WindowPhase.QUIESCED):
             self._answer(call, HcallStatus(code=HcallCode.H_BUSY), now_us)
+        elif window.phase is not WindowPhase.OPEN and self.units.is_lost(window.unit):
+            self._answer(call, HcallStatus(code=OUT_OF_REACH), now_us)
         else:
             window.process_id = request.process_id
             self.ledger.move(window, WindowPhase.PROGRAMMING)

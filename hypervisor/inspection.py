@@ -1,47 +1,44 @@
 """Reads a ledger without writing to it, for `vasbus fsck`.
 
-SQLite cannot read a write-ahead log without writing beside it, so that a copy is what is opened. Meanwhile the file is
-locked as a reader of SQLite locks it (fileformat2.html, "The Lock-Byte Page"): no hypervisor starts with it, and where
-one has it already it is left alone.
+A copy is what is opened (ledger_files.py). While it is made no hypervisor starts with the ledger, and where one has it
+already it is left alone.
 """
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypervisor.finding import Finding, Weight
+from hypervisor.finding import Finding, Weight, remark
 from hypervisor.fsck import check
 from hypervisor.fsck_system import compare
+from hypervisor.ledger_check import checked_rows, schema_of
+from hypervisor.ledger_files import LOG, beside, copy, lock
+from hypervisor.log_tail import dropped_bytes
 from hypervisor.rows import ROW_TYPES, Row
-from hypervisor.store import LedgerStore
 from hypervisor.store_failure import failure, foreign
 from protocol.codes import ExitCode
 from protocol.node import StoreError
 from protocol.system import SystemSettings
 
-SHARED_FIRST, SHARED_BYTES = 0x4000_0002, 510
-"""Readers lock these bytes; a hypervisor has them all for itself."""
 COMPLAINTS_MOST = 20
-SUFFIXES = ("", "-wal", "-journal")
-"""The ledger, its write-ahead log, and what undoes the first write of a fresh one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a ledger has in it. Sizes are bytes; `rows` counts them by table."""
+    """What a ledger has in it. Sizes are bytes; `rows` counts them by table. `dropped_bytes`: the end of its log that
+    no commit had finished, which the hypervisor drops as well.
+    """
 
     path: Path
     schema: int
     file_bytes: int
     log_bytes: int
+    dropped_bytes: int
     rows: dict[str, int]
     findings: list[Finding]
 
@@ -65,60 +62,47 @@ def inspect(path: Path, system: SystemSettings | None = None) -> Inspection:
 
     The file is not written. Raises StoreError where it cannot be read, is no ledger, or SQLite finds it damaged.
     """
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such file", ExitCode.STORE)
-    if not path.is_file():
-        raise foreign(path, "it is no file")
+    try:
+        if not path.exists():
+            raise StoreError(f"{path}: there is no such file", ExitCode.STORE)
+        if not path.is_file():
+            raise foreign(path, "it is no file")
+    except OSError as error:
+        raise StoreError(f"{path}: could not read the ledger: {error.strerror}") from None
     with tempfile.TemporaryDirectory(prefix="vasbus-fsck-") as folder:
-        copy = Path(folder) / "ledger"
+        place = Path(folder) / "ledger"
         try:
-            with _locked(path):
-                sizes = [_copy(path, copy, suffix) for suffix in SUFFIXES]
+            with lock(path, alone=False) as file:
+                sizes = copy(file, path, place)
+        except BlockingIOError:
+            text = f"{path}: another process has the ledger: stop the hypervisor first (`vasbus down --keep-ledger`)"
+            raise StoreError(text, ExitCode.STORE_LOCKED) from None
         except OSError as error:
             raise StoreError(f"{path}: could not read the ledger: {error.strerror}") from error
-        schema, rows = _read(copy, path)
+        schema, rows, dropped = _read(place, path)
     found = check(rows)
+    if dropped:
+        text = f"its last {dropped} of {sizes[1]} bytes are no whole commit, and are dropped"
+        found.append(remark("write-ahead log", text))
     if system is not None and not any(finding.weight is Weight.SENSELESS for finding in found):
         found += compare(system, rows)
     counts = Counter(type(row).__name__ for row in rows)
     by_table = {table.__name__: counts[table.__name__] for table in ROW_TYPES}
-    return Inspection(path, schema, sizes[0], sizes[1], by_table, found)
+    return Inspection(path, schema, sizes[0], sizes[1], dropped, by_table, found)
 
 
-def _copy(path: Path, copy: Path, suffix: str) -> int:
-    """Copy one file of the ledger; its bytes, 0 where it is not there."""
-    source = path.with_name(path.name + suffix)
-    if not source.exists():
-        return 0
-    shutil.copyfile(source, copy.with_name(copy.name + suffix))
-    return source.stat().st_size
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep hypervisors from the file. Raises StoreError where one has it."""
-    with path.open("rb") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, SHARED_BYTES, SHARED_FIRST)
-        except BlockingIOError:
-            text = f"{path}: another process has the ledger: stop the hypervisor first (`vasbus down --keep-ledger`)"
-            raise StoreError(text, ExitCode.STORE_LOCKED) from None
-        yield
-
-
-def _read(copy: Path, path: Path) -> tuple[int, list[Row]]:
-    """The schema and every row of the copy of `path`. Raises StoreError."""
-    schema = _schema(copy, path)
-    with closing(LedgerStore(copy, name=path)) as store:
-        complaints = store.complaints(COMPLAINTS_MOST)
-        if complaints:
-            raise StoreError(f"{path}: the ledger is damaged: {'; '.join(complaints)}", ExitCode.STORE_DAMAGED)
-        return schema, store.load()
-
-
-def _schema(copy: Path, path: Path) -> int:
+def _read(place: Path, path: Path) -> tuple[int, list[Row], int]:
+    """The schema and every row of the copy of `path`, and the bytes of its log that are dropped. Raises StoreError."""
+    left = beside(place, LOG)
+    log = left.read_bytes() if left.exists() else b""
     try:
-        with closing(sqlite3.connect(copy)) as database:
-            return int(database.execute("PRAGMA user_version").fetchone()[0])
+        with closing(sqlite3.connect(place)) as database:
+            schema, rows = schema_of(database), checked_rows(database, path)
+            (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
+            _, frames, _ = database.execute("PRAGMA wal_checkpoint").fetchone()
+            complaints = [str(row[0]) for row in database.execute(f"PRAGMA integrity_check({COMPLAINTS_MOST})")]
     except sqlite3.Error as error:
-        raise failure(path, copy, "read", error) from error
+        raise failure(path, place, "read", error) from error
+    if complaints != ["ok"]:
+        raise StoreError(f"{path}: the ledger is damaged: {'; '.join(complaints)}", ExitCode.STORE_DAMAGED)
+    return schema, rows, dropped_bytes(log, max(0, frames), page_bytes)

@@ -37,9 +37,7 @@ def families(
         *_neighbours(listeners, units),
         _faults(faults),
         counter("vasbus_telemetry_published_total", "Messages of the telemetry stream.", ledger.effects.publication),
-        gauge(
-            "vasbus_recovering", "1 while hcalls are put off until it is known what the units hold.", int(recovering)
-        ),
+        gauge("vasbus_recovering", "1 while it is not known of every unit what it holds.", int(recovering)),
     ]
 
 

@@ -29,14 +29,13 @@ def serve(
 ) -> Exit:
     """Run until stopped; says how it ended. `metrics` is where to serve them; None: nowhere."""
     try:
-        store = LedgerStore(ledger_path)
+        store = LedgerStore(ledger_path, judge=check_rows)
     except StoreError as error:
         return Exit(error.code, str(error))
     telemetry = dict(addresses.advertised) or {addresses.network: addresses.telemetry}
     listen = {"hcall": addresses.hcall, "fabric": addresses.fabric, "hmc": addresses.hmc}
     try:
-        rows = store.load()
-        check_rows(rows, ledger_path)
+        rows, store.found = store.found, []
         core = HypervisorCore(system, rows, os.urandom, os.getpid(), telemetry)
         return run_node(
             core, listen, system.limits.memory_mb, metrics, store=store, publish=addresses.telemetry, security=security

@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
+from typing import BinaryIO
 
+from hypervisor.ledger_check import COLUMN_TYPES, checked_rows, columns, rows_of
+from hypervisor.ledger_files import copy, lock, logs
 from hypervisor.rows import ROW_TYPES, SCHEMA_VERSION, AnswerRow, Drop, DropAnswers, Put, Row
-from hypervisor.store_failure import ADVICE, failure, foreign
+from hypervisor.store_failure import failure, foreign
 from protocol.codes import ExitCode
 from protocol.node import StoreError
 
-COLUMN_TYPES = {"int": "INTEGER", "str": "TEXT", "bytes": "BLOB"}
 LOCK_PATIENCE_S = 5.0
 """How long to wait for an earlier process that still has the ledger."""
+
+
+def any_rows(_rows: list[Row], _path: Path) -> None:
+    """Take the rows as they are."""
 
 
 class LedgerStore:
     """Rows in SQLite, locked for this process. Every method raises StoreError with what failed and where.
 
-    A file that is no ledger, a newer or a damaged one is refused before anything is written to it. `name` is the path
-    that errors name, where it is not the one that is opened.
+    What is refused is not written: a file that is no ledger, a newer or a damaged one, or rows that `judge(rows, path)`
+    refuses with StoreError. Only then is an older ledger made one of this release, and a log that was left moved into
+    it. `found`: the rows that were in it.
     """
 
-    def __init__(self, path: Path, patience_s: float = LOCK_PATIENCE_S, name: Path | None = None) -> None:
-        self.path = name or path
-        self.opened_path = path
-        if path.exists() and not path.is_file():
-            raise foreign(self.path, "it is no file")
+    def __init__(
+        self,
+        path: Path,
+        patience_s: float = LOCK_PATIENCE_S,
+        judge: Callable[[list[Row], Path], None] = any_rows,
+    ) -> None:
+        self.path = path
+        self.judge = judge
+        self.found: list[Row] = []
+        self.guard = self._lock(patience_s)
         try:
+            checked = self._check_copy()
             self.database = sqlite3.connect(path, timeout=patience_s, isolation_level=None)
         except sqlite3.Error as error:
+            self._unlock()
             raise self._failure("open", error) from error
+        except StoreError:
+            self._unlock()
+            raise
         try:
-            self._prepare()
+            self._prepare(checked)
         except sqlite3.Error as error:
             self.close()
             raise self._failure("open", error) from error
@@ -42,10 +61,56 @@ class LedgerStore:
             self.close()
             raise
 
-    def _prepare(self) -> None:
+    def _lock(self, patience_s: float) -> BinaryIO | None:
+        """Keep others from a ledger that is there; SQLite's own lock comes on top, without a gap.
+
+        None where there is no file that could be written: then SQLite says why.
+        """
+        try:
+            if not self.path.exists():
+                return None
+            if not self.path.is_file():
+                raise foreign(self.path, "it is no file")
+        except OSError as error:
+            raise StoreError(f"{self.path}: could not open the ledger: {error.strerror}") from None
+        try:
+            return lock(self.path, alone=True, patience_s=patience_s)
+        except BlockingIOError as error:
+            raise failure(self.path, self.path, "open", error, ExitCode.STORE_LOCKED) from None
+        except OSError:
+            return None
+
+    def _unlock(self) -> None:
+        if self.guard is not None:
+            self.guard.close()
+            self.guard = None
+
+    def _check_copy(self) -> bool:
+        """Check a copy where a log was left, because opening the ledger itself would move that into it.
+
+        Whether it was done. Where there is no room for a copy the ledger itself is what is checked.
+        """
+        if self.guard is None or not any(logs(self.path)):
+            return False
+        try:
+            with tempfile.TemporaryDirectory(prefix="vasbus-ledger-") as folder:
+                place = Path(folder) / "ledger"
+                copy(self.guard, self.path, place)
+                with closing(sqlite3.connect(place)) as database:
+                    database.execute("PRAGMA locking_mode=EXCLUSIVE")
+                    self._check(database)
+        except OSError:
+            return False
+        return True
+
+    def _check(self, database: sqlite3.Connection) -> None:
+        self.found = checked_rows(database, self.path)
+        self.judge(self.found, self.path)
+
+    def _prepare(self, checked: bool) -> None:
         self.database.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._check_schema()
-        self._check_pages()
+        if not checked:
+            self._check(self.database)
         self.database.execute("PRAGMA journal_mode=WAL")
         self.database.execute("PRAGMA synchronous=FULL")
         self.database.execute("BEGIN IMMEDIATE")
@@ -56,16 +121,10 @@ class LedgerStore:
 
     def load(self) -> list[Row]:
         """Every row, table by table, in order of their keys."""
-        rows: list[Row] = []
         try:
-            for table in ROW_TYPES:
-                self._check_types(table)
-                key = ", ".join(f'"{name}"' for name in _columns(table)[: table.KEY])
-                cursor = self.database.execute(f'SELECT * FROM "{table.__name__}" ORDER BY {key}')
-                rows += [table(*values) for values in cursor]
+            return [row for table in ROW_TYPES for row in rows_of(self.database, table, self.path)]
         except sqlite3.Error as error:
             raise self._failure("read", error) from error
-        return rows
 
     def commit(self, writes: Sequence[object]) -> None:
         """All of a turn's writes in one transaction, on the disk when this returns."""
@@ -79,24 +138,17 @@ class LedgerStore:
                 self.database.execute("ROLLBACK")
             raise self._failure("write", error) from error
 
-    def complaints(self, limit: int) -> list[str]:
-        """What SQLite's whole check of the pages finds wrong, `limit` lines at most."""
-        try:
-            found = [str(row[0]) for row in self.database.execute(f"PRAGMA integrity_check({limit})")]
-        except sqlite3.Error as error:
-            raise self._failure("check", error) from error
-        return [] if found == ["ok"] else found
-
     def close(self) -> None:
         """Give the file back; what was not committed is gone."""
         self.database.close()
+        self._unlock()
 
     def _apply(self, write: object) -> None:
         if isinstance(write, Put):
             statement, names = INSERTS[type(write.row)]
             self.database.execute(statement, [getattr(write.row, name) for name in names])
         elif isinstance(write, Drop):
-            where = " AND ".join(f'"{name}" = ?' for name in _columns(write.table)[: write.table.KEY])
+            where = " AND ".join(f'"{name}" = ?' for name in columns(write.table)[: write.table.KEY])
             self.database.execute(f'DELETE FROM "{write.table.__name__}" WHERE {where}', write.key)
         elif isinstance(write, DropAnswers):
             self.database.execute(
@@ -106,74 +158,19 @@ class LedgerStore:
         else:
             raise TypeError(f"{type(write).__name__} is no write of the ledger")
 
-    # What is in the file.
-
-    def _check_schema(self) -> None:
-        """The tables are ours, all of them, as this release writes them; an older ledger may lack some."""
-        version = int(self.database.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path}: written by a newer release (schema {version}, this one knows {SCHEMA_VERSION}): "
-                "use that release, or start with another ledger",
-                ExitCode.STORE_VERSION,
-            )
-        found = {str(row[0]) for row in self.database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        known = {table.__name__ for table in ROW_TYPES}
-        others = sorted(found if version < 1 else found - known)
-        if others:
-            raise foreign(self.path, f"it is a database with the table {others[0]} and schema {version}")
-        missing = sorted(known - found)
-        if version == SCHEMA_VERSION and missing:
-            raise self._damaged(f"it has no table {missing[0]}")
-        for table in ROW_TYPES:
-            if table.__name__ in found:
-                self._check_columns(table)
-
-    def _check_columns(self, table: type[Row]) -> None:
-        found = [str(column[1]) for column in self.database.execute(f'PRAGMA table_info("{table.__name__}")')]
-        if found != _columns(table):
-            raise StoreError(
-                f"{self.path}: its table {table.__name__} has the columns {', '.join(found)}, expected "
-                f"{', '.join(_columns(table))}: use the release that wrote it, or start with another ledger",
-                ExitCode.STORE_VERSION,
-            )
-
-    def _check_pages(self) -> None:
-        complaint = self.database.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if complaint != "ok":
-            raise self._damaged(complaint)
-
-    def _check_types(self, table: type[Row]) -> None:
-        """SQLite keeps any value in any column: one that is not of its column's type is damage."""
-        wrong = " OR ".join(
-            f"typeof(\"{field.name}\") <> '{COLUMN_TYPES[str(field.type)].lower()}'" for field in fields(table)
-        )
-        row = self.database.execute(f'SELECT * FROM "{table.__name__}" WHERE {wrong} LIMIT 1').fetchone()
-        if row is not None:
-            key = ", ".join(f"{value!r:.60}" for value in row[: table.KEY])
-            raise self._damaged(f"{table.__name__} {key}: a value is not of its column's type")
-
-    def _damaged(self, complaint: str) -> StoreError:
-        advice = ADVICE[ExitCode.STORE_DAMAGED]
-        return StoreError(f"{self.path}: the ledger is damaged: {complaint}: {advice}", ExitCode.STORE_DAMAGED)
-
     def _failure(self, what: str, error: Exception) -> StoreError:
-        return failure(self.path, self.opened_path, what, error)
-
-
-def _columns(table: type[Row]) -> list[str]:
-    return [field.name for field in fields(table)]
+        return failure(self.path, self.path, what, error)
 
 
 def _insert(table: type[Row]) -> tuple[str, list[str]]:
-    names = _columns(table)
+    names = columns(table)
     return f'INSERT OR REPLACE INTO "{table.__name__}" VALUES ({", ".join("?" * len(names))})', names
 
 
 def _create(table: type[Row]) -> str:
-    columns = ", ".join(f'"{field.name}" {COLUMN_TYPES[str(field.type)]} NOT NULL' for field in fields(table))
-    key = ", ".join(f'"{name}"' for name in _columns(table)[: table.KEY])
-    return f'CREATE TABLE IF NOT EXISTS "{table.__name__}" ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID'
+    described = ", ".join(f'"{field.name}" {COLUMN_TYPES[str(field.type)]} NOT NULL' for field in fields(table))
+    key = ", ".join(f'"{name}"' for name in columns(table)[: table.KEY])
+    return f'CREATE TABLE IF NOT EXISTS "{table.__name__}" ({described}, PRIMARY KEY ({key})) WITHOUT ROWID'
 
 
 INSERTS = {table: _insert(table) for table in ROW_TYPES}

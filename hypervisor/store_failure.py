@@ -30,13 +30,13 @@ NO_UTF8 = "Could not decode to UTF-8"
 """How the sqlite3 module says that a text is none; such an error has no code."""
 
 
-def failure(name: Path, path: Path, what: str, error: Exception) -> StoreError:
+def failure(name: Path, path: Path, what: str, error: Exception, known: ExitCode | None = None) -> StoreError:
     """What `error` means that came while the ledger at `path` was to be opened, read, checked or written.
 
-    The text calls the ledger `name`.
+    The text calls the ledger `name`. `known`: the code, where it is not SQLite that says it.
     """
     number = getattr(error, "sqlite_errorcode", None)
-    code = ExitCode.STORE if number is None else CODES.get(number & PRIMARY, ExitCode.STORE)
+    code = known or (ExitCode.STORE if number is None else CODES.get(number & PRIMARY, ExitCode.STORE))
     if number is None and str(error).startswith(NO_UTF8):
         code = ExitCode.STORE_DAMAGED
     if code is ExitCode.STORE and what == "open" and path.exists() and not _may_write(path):

@@ -9,6 +9,7 @@ from enum import StrEnum
 from hypervisor.entitlement import MAX_WINDOW_CREDITS
 from hypervisor.holders import Holders
 from hypervisor.ledger import Window
+from protocol.asked_again import AskedAgain
 from protocol.fabric_messages import CloseContext, ContextSummary, ProgramContext, ReturnCredit
 from protocol.session import Session
 from protocol.system import ChipSettings
@@ -42,7 +43,8 @@ def context_wanted(window: Window) -> ProgramContext:
 class Unit:
     """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on.
 
-    `in_flight`: by window, the request that the unit has not answered yet. `listed`: the contexts that it has named
+    `in_flight`: by window, the request that the unit has not answered yet, `doubted` those that it has answered wrongly
+    and will be asked again. `listed`: the contexts that it has named
     so far, while it is asked for them page by page. `returns`: window credits that it has not been asked to return
     yet, `returning` of them are on the wire.
 
@@ -55,10 +57,13 @@ class Unit:
     session: Session | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
     window_limit: int = 0
+    context_limit: int = 0
+    """What it says that it can hold; the system may want fewer windows on it."""
     ready: bool = False
     reconciled: bool = False
     quiet_us: int | None = None
     in_flight: dict[int, ContextRequest] = field(default_factory=dict)
+    doubted: AskedAgain = field(default_factory=AskedAgain)
     listed: dict[int, ContextSummary] = field(default_factory=dict)
     returns: deque[ReturnCredit] = field(default_factory=deque)
     returning: int = 0

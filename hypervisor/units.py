@@ -20,18 +20,16 @@ from hypervisor.faults import Faults
 from hypervisor.holders import Holders, guards_of
 from hypervisor.ledger import Ledger, Window, WindowPhase
 from hypervisor.rows import Row
-from hypervisor.unit import ContextRequest, Unit, context_wanted
+from hypervisor.unit import Unit
+from hypervisor.unit_calls import UnitCalls
 from protocol.clock import MILLISECOND_US, earliest
 from protocol.codes import HcallCode
 from protocol.effects import Effects
 from protocol.fabric_messages import (
     CloseContext,
-    ContextClosed,
     ContextDraining,
     ContextProgrammed,
     Contexts,
-    ContextSummary,
-    CreditReturned,
     FaultRaised,
     ListContexts,
     ProgramContext,
@@ -43,6 +41,13 @@ from protocol.listener import Listener
 from protocol.session import Answered, Called, Closed, Ending, Event, Moved, Noticed, Opened, Session
 from protocol.system import SystemSettings
 from protocol.telemetry_messages import PeerMoved
+
+CONTEXTS_MOST = 65_536
+"""Contexts that any unit can hold, whatever it says of itself."""
+
+
+OUT_OF_REACH = HcallCode.H_LONG_BUSY_ORDER_100_MSEC
+"""For who waits for a window at a unit that is taken for dead or hung: call again, or ask for one elsewhere."""
 
 
 @dataclass(slots=True)
@@ -58,6 +63,10 @@ class Units:
     closed: Callable[[Window, int], None]
     draining: Callable[[Window, int], None]
     by_name: dict[str, Unit] = field(default_factory=dict)
+    calls: UnitCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.calls = UnitCalls(self.ledger, self.fabric, self.effects)
 
     def start(self, rows: list[Row], now_us: int) -> None:
         """Nobody knows what the units hold: each is quiet at the latest one fence from now."""
@@ -77,6 +86,11 @@ class Units:
         """Whether it is known what the unit holds: reconciled, or quiet by its fence."""
         unit = self.by_name.get(name)
         return unit is None or (unit.ready and unit.reconciled) or (unit.session is None and unit.quiet_us is None)
+
+    def is_lost(self, name: str) -> bool:
+        """Whether the unit is taken for dead or hung: nothing is begun there until it is heard again."""
+        unit = self.by_name.get(name)
+        return unit is None or unit.session is None or unit.session.suspected
 
     def place(self, home_chip: int | None) -> Unit | None:
         """The unit for a new window: the home chip's where one is asked for, else the emptiest, ties by number."""
@@ -120,27 +134,22 @@ class Units:
                 pass
 
     def _answered(self, unit: Unit, event: Answered, now_us: int) -> None:
-        request, reply = event.request, event.reply
-        if isinstance(request, ProgramContext | CloseContext):
-            unit.in_flight.pop(request.window_id, None)
-        elif isinstance(request, ReturnCredit):
-            self.faults.answered(unit, request, reply, now_us)
-        match request, reply:
-            case ProgramContext(), ContextProgrammed():
+        if not self.calls.settle(unit, event.request, event.reply, now_us):
+            return
+        match event.request, event.reply:
+            case ProgramContext() as request, ContextProgrammed() as reply:
                 self._programmed(unit, request, reply, now_us)
-            case CloseContext(window_id=window_id), ContextClosed():
+            case CloseContext(window_id=window_id), _:
                 self._context_closed(unit, window_id, now_us)
-            case ListContexts(), Contexts():
-                self._listed(unit, request.above, reply, now_us)
-            case ReturnCredit(), CreditReturned():
-                pass
-            case _:
-                came = str(reply)[:200]
-                self.effects.note("error", "fabric_refused", unit=unit.name, request=request.type, reply=came)
+            case ListContexts(above=above), Contexts() as page:
+                self._listed(unit, above, page, now_us)
+            case ReturnCredit() as request, _:
+                self.faults.returned(unit, request, now_us)
 
     def tick(self, now_us: int) -> None:
         """Act on units that are certainly quiet by now."""
         for unit in self.by_name.values():
+            self.calls.ask_again(unit, now_us)
             if unit.session is None and unit.quiet_us is not None and now_us >= unit.quiet_us:
                 unit.quiet_us = None
                 unit.holders.expire(now_us)
@@ -153,24 +162,16 @@ class Units:
 
     def wake_us(self) -> int | None:
         units = self.by_name.values()
-        return earliest(*(unit.quiet_us if unit.session is None else unit.holders.quiet_us for unit in units))
+        quiet = (unit.quiet_us if unit.session is None else unit.holders.quiet_us for unit in units)
+        return earliest(*quiet, *(unit.doubted.wake_us() for unit in units))
 
     def _window(self, window_id: int, unit: Unit) -> Window | None:
-        window = self.ledger.windows.get(window_id)
-        return window if window and window.unit == unit.name else None
+        return self.calls.window(window_id, unit)
 
     def _pursue(self, window: Window, now_us: int) -> None:
-        """Ask the unit for what the window needs next, unless it has not answered the last request."""
         unit = self.by_name.get(window.unit)
-        if unit is not None and window.phase is WindowPhase.CLOSING:
-            self._call(unit, CloseContext(window_id=window.window_id), now_us)
-        elif unit is not None and window.phase in (WindowPhase.PROGRAMMING, WindowPhase.OPEN):
-            self._call(unit, context_wanted(window), now_us)
-
-    def _call(self, unit: Unit, request: ContextRequest, now_us: int) -> None:
-        if unit.session is not None and unit.ready and request.window_id not in unit.in_flight:
-            unit.in_flight[request.window_id] = request
-            self.fabric.call(unit.session, request, now_us)
+        if unit is not None:
+            self.calls.pursue(unit, window, now_us)
 
     def _opened(self, session: Session, now_us: int) -> None:
         unit = self.by_name[session.name]
@@ -184,6 +185,8 @@ class Units:
 
     def _moved(self, session: Session, step: str, now_us: int) -> None:
         self._publish(session, step, now_us)
+        if step == "suspected":
+            self._cannot_program(self.by_name[session.name], now_us)
         self.effects.note("warning" if step == "suspected" else "info", f"unit_{step}", unit=session.name)
 
     def _closed(self, session: Session, ending: Ending, now_us: int) -> None:
@@ -192,30 +195,43 @@ class Units:
         self.effects.note("warning", "unit_lost", unit=session.name, ending=str(ending))
         if unit.session is not session:
             return
+        if ending is not Ending.REPLACED:
+            self._cannot_program(unit, now_us)
         unit.session = None
         unit.ready = unit.reconciled = False
         unit.in_flight.clear()
+        unit.doubted.clear()
         unit.confirmed.clear()
         quiet_us = now_us if ending is Ending.BYE else session.heard_us + self.fence_us
         unit.holders.lost(quiet_us)
         unit.quiet_us = max(quiet_us, unit.holders.quiet_us or 0)
 
+    def _cannot_program(self, unit: Unit, now_us: int) -> None:
+        """Whoever waits for a window there is told.
+
+        The window stays as it is: the unit may have its context, or make it when it is back.
+        """
+        for window in list(self.ledger.windows.values()):
+            if window.unit == unit.name and window.phase is WindowPhase.PROGRAMMING:
+                self.programmed(window, OUT_OF_REACH, now_us)
+
     def _ready(self, session: Session, number: int, ready: UnitReady, now_us: int) -> None:
         """Nothing is asked of a unit before it has named its guard: until then it is not known who else may act."""
         unit = self.by_name[session.name]
         unit.window_limit = min(ready.window_limit, self.system.limits.windows_per_unit)
+        unit.context_limit = min(ready.window_limit, CONTEXTS_MOST)
         if not unit.ready:
             unit.holders.named(ready.guard, session.epoch)
             unit.holders.expire(now_us)
             unit.ready = True
-            self.fabric.call(session, ListContexts(), now_us)
+            self.calls.contexts(unit, 0, now_us)
         self.fabric.answer(session, number, UnitNoted())
 
     def _programmed(self, unit: Unit, request: ProgramContext, reply: ContextProgrammed, now_us: int) -> None:
         """H_STATE for who modifies a window with requests in flight, also where nothing would have been changed."""
         window = self._window(request.window_id, unit)
         if window is None:
-            self._call(unit, CloseContext(window_id=request.window_id), now_us)
+            self.calls.context(unit, CloseContext(window_id=request.window_id), now_us)
             return
         if reply.accepted:
             window.bound_to = request.process_id
@@ -264,34 +280,16 @@ class Units:
         """A page of the unit's contexts; after the last one they are reconciled with the ledger."""
         unit.listed |= {context.window_id: context for context in page.contexts}
         last = max((context.window_id for context in page.contexts), default=0)
-        if page.more and last > above and unit.session is not None:
-            self.fabric.call(unit.session, ListContexts(above=last), now_us)
+        if len(unit.listed) > unit.context_limit:
+            unit.listed.clear()
+            self.calls.doubt(
+                unit, ListContexts(above=0), f"more contexts than the {unit.context_limit} it can hold", now_us
+            )
+        elif page.more and last > above and unit.session is not None:
+            self.calls.contexts(unit, last, now_us)
         else:
             held, unit.listed = unit.listed, {}
-            self._reconcile(unit, held, now_us)
-
-    def _reconcile(self, unit: Unit, held: dict[int, ContextSummary], now_us: int) -> None:
-        """Close what the ledger does not know or is closing, program what the unit lacks."""
-        for window_id, context in held.items():
-            window = self._window(window_id, unit)
-            wanted = window is not None and window.phase in (WindowPhase.OPEN, WindowPhase.PROGRAMMING)
-            if not wanted or window is None or window.token != context.token:
-                self._call(unit, CloseContext(window_id=window_id), now_us)
-        for window in [window for window in self.ledger.windows.values() if window.unit == unit.name]:
-            self._compare(unit, window, held.get(window.window_id), now_us)
-        unit.reconciled = True
-        self.effects.note("info", "unit_reconciled", unit=unit.name, contexts=len(held))
-
-    def _compare(self, unit: Unit, window: Window, context: ContextSummary | None, now_us: int) -> None:
-        """One window of the ledger beside what its unit holds of it."""
-        same = context is not None and context.token == window.token
-        window.bound_to = context.process_id if context is not None and same else 0
-        if window.phase is WindowPhase.OPEN and window.bound_to == window.process_id:
-            return
-        if window.phase is WindowPhase.CLOSING and context is None and window.window_id not in unit.in_flight:
-            self._confirm(unit, window, now_us)
-        else:
-            self._pursue(window, now_us)
+            self.calls.reconcile(unit, held, now_us)
 
     def _publish(self, session: Session, step: str, now_us: int) -> None:
         self.effects.publish(

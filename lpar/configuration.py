@@ -11,6 +11,7 @@ from enum import Enum, auto
 from lpar.alarms import Alarms
 from lpar.drmgr import Drmgr
 from lpar.walk import Reconfiguration
+from protocol.asked_again import AGAIN_US
 from protocol.clock import MILLISECOND_US
 from protocol.dialer import Dialer
 from protocol.exchange import BacklogFull
@@ -53,6 +54,7 @@ class ConfigurationFollower:
         self.stage = FollowStage.BOOTING
         self.knows_base = False
         self._writes_when_asked = 0
+        self._report: Reconfigured | None = None
 
     def booted(self, now_us: int) -> None:
         """Ask at once: the first answer is the base, and what is pending is applied."""
@@ -68,16 +70,23 @@ class ConfigurationFollower:
         if self.stage is FollowStage.ASKED:
             self.stage = FollowStage.IDLE
             self.knows_base = True
-            if isinstance(reply, Configuration):
+            if isinstance(reply, Configuration) and self._is_ahead(reply):
                 self._act(reply, now_us)
             else:
                 self.wanted = self.generation
                 self._complain("configuration_not_told", reply)
-        elif self.stage is FollowStage.REPORTED:
+        elif self.stage is FollowStage.REPORTED and isinstance(reply, Noted):
             self.stage = FollowStage.IDLE
-            if not isinstance(reply, Noted):
-                self._complain("report_not_noted", reply)
             self._go_on(now_us)
+        elif self.stage is FollowStage.REPORTED and self._report is not None:
+            report = self._report
+            self._complain("report_not_noted", reply)
+            self.alarms.set(now_us + AGAIN_US, lambda moment_us: self._call(report, moment_us))
+
+    def _is_ahead(self, configuration: Configuration) -> bool:
+        """A change that was applied already, or that is newer than the newest, is none that we are to apply."""
+        change = configuration.change
+        return change is None or self.generation < change.generation <= configuration.generation
 
     def _go_on(self, now_us: int) -> None:
         if self.stage is FollowStage.IDLE and self.wanted > self.generation:
@@ -92,7 +101,7 @@ class ConfigurationFollower:
         change = configuration.change
         if change is None or change.kind is not ConfigurationKind.ENTITLEMENT:
             self._show(configuration.hundredths)
-        if change is None or change.generation <= self.generation:
+        if change is None:
             self.generation = max(self.generation, configuration.generation)
             self.wanted = self.generation
             return
@@ -100,7 +109,7 @@ class ConfigurationFollower:
         self.wanted = max(self.wanted, change.generation)
 
         def applied(result: Reconfiguration, moment_us: int) -> None:
-            self._report(change, result, moment_us)
+            self._applied(change, result, moment_us)
 
         self.drmgr.apply(change, now_us, applied)
 
@@ -109,10 +118,10 @@ class ConfigurationFollower:
         if hundredths is not None and self.drmgr.lparcfg.writes == self._writes_when_asked:
             self.drmgr.lparcfg.hundredths = hundredths
 
-    def _report(self, change: ConfigurationChange, result: Reconfiguration, now_us: int) -> None:
+    def _applied(self, change: ConfigurationChange, result: Reconfiguration, now_us: int) -> None:
         self.generation = change.generation
         self.stage = FollowStage.REPORTED
-        report = Reconfigured(
+        self._report = report = Reconfigured(
             generation=change.generation,
             accepted=result.failure is None,
             error="" if result.failure is None else result.failure.detail,

@@ -36,7 +36,7 @@ INCARNATION_BYTES = 16
 
 class LparCore:
     """One partition. `identity` is how it presents itself to the hypervisor at `hcall_endpoint`; `entropy(n)` gives n
-    unguessable bytes.
+    unguessable bytes. Unless `clients_are_root` no client may write a file, as no user but root on the real machine.
     """
 
     def __init__(
@@ -46,7 +46,10 @@ class LparCore:
         identity: Identity,
         hcall_endpoint: str,
         entropy: Callable[[int], bytes],
+        *,
+        clients_are_root: bool = True,
     ) -> None:
+        self.clients_are_root = clients_are_root
         self.effects = Effects()
         self.system = system
         self.settings = settings
@@ -62,7 +65,9 @@ class LparCore:
         self.kernel = self._fresh_kernel()
 
     def _fresh_kernel(self) -> Kernel:
-        return Kernel(self.system, self.settings, self.dialer, self.listener, self.effects)
+        kernel = Kernel(self.system, self.settings, self.dialer, self.listener, self.effects)
+        kernel.calls.clients_are_root = self.clients_are_root
+        return kernel
 
     def start(self, now_us: int) -> None:
         self.dialer.open(now_us)
@@ -161,7 +166,9 @@ class LparCore:
 
     def _wind_up(self, due_us: int, now_us: int) -> None:
         if now_us >= due_us:
-            self._exit(ExitCode.UNFINISHED, "stopped at the deadline; the hypervisor takes back what is left")
+            windows, operations = self.kernel.left_behind
+            left = f"left behind: {windows} windows, {operations} operations under way"
+            self._exit(ExitCode.UNFINISHED, f"stopped at the deadline; {left}; the hypervisor takes them back")
         elif self.kernel.is_idle and not self.bye_said:
             if not self.dialer.established:
                 self._exit(ExitCode.OK, "stopped without a session")

@@ -46,6 +46,7 @@ class SystemCalls:
         self.driver = driver
         self.files = files
         self.descriptor_limit = descriptor_limit
+        self.clients_are_root = True
         self.processes: dict[str, Process] = {}
         self.closing = False
 
@@ -203,6 +204,9 @@ class SystemCalls:
             failure = outcome.failure if isinstance(outcome, Reconfiguration) else outcome
             self._answer(process, number, Done() if failure is None else failure)
 
+        if not self.clients_are_root and body.path in self.files.files:
+            self._answer(process, number, os_failure(KernelReason.NOT_ROOT, body.path))
+            return
         self.files.write(body.path, body.text, now_us, stored)
 
     def _tear_down(self, process: Process, now_us: int) -> None:

@@ -39,6 +39,7 @@ class VasDriver:
         self.pools = {credit_type: Pool(credit_type) for credit_type in CreditType}
         self.mutex = Mutex()
         self.fault_lines = FaultLines()
+        hypercalls.holds = lambda window_id: self.fault_lines.find(window_id) is not None
         self.migrating = False
         self.copy_paste = False
         self.bad_citizen = False

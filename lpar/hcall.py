@@ -7,13 +7,14 @@ new request with a number of its own: a repeat of an answered number would only 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from lpar.alarms import Alarm, Alarms
 from lpar.statistics import Tally
 from protocol.clock import MILLISECOND_US
-from protocol.codes import BUSY_HINT_MS, Hcall, HcallCode
+from protocol.codes import BUSY_HINT_MS, CreditType, Hcall, HcallCode, VasQuery
 from protocol.dialer import Dialer
 from protocol.exchange import BacklogFull
 from protocol.hcall_messages import (
@@ -73,6 +74,10 @@ REPLIES: dict[type[Request], tuple[Hcall, tuple[type[Reply], ...]]] = {
 """The hcall that a request is, and what may answer it."""
 
 
+TOLD_BY_QUERY: dict[int, CreditType] = {VasQuery.GZIP_QOS: CreditType.QOS, VasQuery.GZIP_DEFAULT: CreditType.DEFAULT}
+"""The window type whose credits a capability query tells; that for the overall capabilities tells of none."""
+
+
 @dataclass(frozen=True, slots=True)
 class HcallReturn:
     """How an hcall ended. `code` is None where the answer was no return of that hcall; `reply` then is None too."""
@@ -96,7 +101,7 @@ class HcallWaiter(Protocol):
     """An operation that waits for an hcall."""
 
     def returned(self, answer: HcallReturn, now_us: int) -> None:
-        """The hcall is over. A busy code comes only after `give_up`, or from a query."""
+        """The hcall is over. A busy code comes only after `give_up`, from a query, or where it was to be heard."""
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +113,7 @@ class HcallInFlight:
     issued_us: int = 0
     alarm: Alarm | None = None
     given_up: bool = False
+    heard: tuple[HcallCode, ...] = ()
 
 
 class Hypercalls:
@@ -117,6 +123,8 @@ class Hypercalls:
         self.dialer = dialer
         self.alarms = alarms
         self.tally = tally
+        self.holds: Callable[[int], bool] = lambda _window_id: False
+        """Whether the hypervisor has granted a window of this id that is not given back; ids come once only."""
         self._on_wire: dict[int, HcallInFlight] = {}
 
     @property
@@ -124,9 +132,11 @@ class Hypercalls:
         """The epoch of the session with the hypervisor; 0 before the first."""
         return self.dialer.session.epoch
 
-    def issue(self, request: Request, waiter: HcallWaiter, now_us: int) -> HcallInFlight:
-        """Make an hcall; `waiter.returned` is called later, never from here."""
-        call = HcallInFlight(request, waiter)
+    def issue(
+        self, request: Request, waiter: HcallWaiter, now_us: int, heard: tuple[HcallCode, ...] = ()
+    ) -> HcallInFlight:
+        """Make an hcall; `waiter.returned` is called later, never from here. Busy codes in `heard` end it too."""
+        call = HcallInFlight(request, waiter, heard=heard)
         self._put_on_wire(call, now_us)
         return call
 
@@ -149,7 +159,7 @@ class Hypercalls:
         answer = self._read(call.request, reply)
         if answer.code is not None:
             self.tally.hcall_returned(answer.hcall, answer.code, now_us - call.issued_us)
-        loops = isinstance(call.request, BUSY_LOOPED) and not call.given_up
+        loops = isinstance(call.request, BUSY_LOOPED) and not call.given_up and answer.code not in call.heard
         if answer.code is not None and answer.code.is_busy and loops:
             hint_ms = BUSY_HINT_MS[answer.code]
             self._again_later(call, max(BUSY_WAIT_LEAST_MS, min(hint_ms, BUSY_WAIT_MOST_MS)), now_us)
@@ -171,12 +181,30 @@ class Hypercalls:
 
         call.alarm = self.alarms.set(now_us + wait_ms * MILLISECOND_US, again)
 
-    @staticmethod
-    def _read(request: Request, reply: Reply | Refused) -> HcallReturn:
+    def _read(self, request: Request, reply: Reply | Refused) -> HcallReturn:
         """Check that an answer is one that this hcall can have: what came from outside is not trusted."""
         hcall, expected = REPLIES[type(request)]
         if isinstance(reply, Refused):
             return HcallReturn(hcall, None, None, f"{reply.code}: expected {reply.expected}, came {reply.came}")
         if not isinstance(reply, expected) or not isinstance(reply, HcallReply):
             return HcallReturn(hcall, None, None, f"{RefusalCode.UNKNOWN_TYPE}: answered by {reply.type}")
+        why = self._contradiction(request, reply)
+        if why:
+            return HcallReturn(hcall, None, None, why)
         return HcallReturn(hcall, reply.code, reply)
+
+    def _contradiction(self, request: Request, reply: HcallReply) -> str:
+        """Why a success cannot be one of this call; empty where it can."""
+        if reply.code is not HcallCode.H_SUCCESS:
+            return ""
+        if isinstance(reply, WindowAllocated):
+            address = reply.paste_address
+            if self.holds(reply.window_id):
+                return f"window {reply.window_id} once more, which the partition holds"
+            if address is not None and address.window_id != reply.window_id:
+                return f"window {reply.window_id} with the paste address of window {address.window_id}"
+        elif isinstance(request, HQueryVasCapabilities):
+            told = TOLD_BY_QUERY.get(request.query_type)
+            if told != (reply.window_type if isinstance(reply, VasFeatureCapabilities) else None):
+                return f"query {request.query_type} answered by {reply.type} of another one"
+        return ""

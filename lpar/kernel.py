@@ -110,6 +110,11 @@ class Kernel:
         """Whether nothing of the driver is under way."""
         return not self.driver.operations
 
+    @property
+    def left_behind(self) -> tuple[int, int]:
+        """Windows that hold credit, opens and closes under way included, and operations of the driver."""
+        return sum(pool.used for pool in self.driver.pools.values()), self.driver.operations
+
     def statistics(self) -> KernelStatistics:
         driver = self.driver
         pending_faults = sum(line.pending_faults for line in driver.fault_lines)

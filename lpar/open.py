@@ -2,7 +2,8 @@
 
 Differs from Linux: an open ends with EIO, reason hcall_busy, when its deadline has passed, instead of waiting without
 end for the mutex or a busy hypervisor. What it may hold in the hypervisor by then is undone in the background, and
-stays counted as used until it is.
+stays counted as used until it is. And where the accelerator of its window is out of reach, which a long busy hint
+tells, it asks for another window, once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from enum import Enum, auto
 from lpar.alarms import Alarm
 from lpar.driver import DEFAULT_DOMAIN, Operation, VasDriver
 from lpar.failure import os_failure, raw_failure
+from lpar.give_back import GiveBack
 from lpar.hcall import HcallReturn
 from lpar.window import WINDOW_CREDITS, TaskReference, Window
 from protocol.codes import MODIFY_FLAGS, CreditType, HcallCode, KernelReason
@@ -33,6 +35,8 @@ NEAR_CALLER = -1
 """The only vas_id that means anything on PowerVM."""
 VAS_ID_RANGE = range(-(1 << 15), 1 << 15)
 VPHN_FLAG_VCPU = 1
+OUT_OF_REACH = HcallCode.H_LONG_BUSY_ORDER_100_MSEC
+"""What H_MODIFY answers where the window's accelerator is taken for dead or hung."""
 
 
 def attribute_failure(attributes: TxWinOpen) -> OsFailure | None:
@@ -79,6 +83,9 @@ class OpenWindow(Operation):
         self.deadline: Alarm | None = None
         self.failure: OsFailure | None = None
         self.expired = False
+        self.left: Window | None = None
+        """The window whose accelerator is out of reach, while another one is asked for."""
+        self.placed_again = False
         self.started_us = 0
         self._done: Callable[[Window | OsFailure, int], None] | None = done
 
@@ -145,8 +152,12 @@ class OpenWindow(Operation):
     def _allocated(self, answer: HcallReturn, now_us: int) -> None:
         if not answer.succeeded or not isinstance(answer.reply, WindowAllocated):
             self.unlock(now_us)
-            self._give_up(self.failure or hcall_failure(answer), now_us)
+            if self.left is not None and not self.expired:
+                self._keep_the_first(self.left, now_us)
+            else:
+                self._give_up(self.failure or hcall_failure(answer), now_us)
             return
+        self._give_back_the_first(now_us)
         self.window.set_up(answer.reply)
         self.driver.fault_lines.request(self.window)
         self.pool.progress += 1
@@ -156,15 +167,44 @@ class OpenWindow(Operation):
         elif self.expired:
             self._undo(self.failure, now_us)
         else:
-            self.hcall(OpenStage.MODIFY, modify_request(self.window), now_us)
+            self._modify(now_us)
+
+    def _modify(self, now_us: int) -> None:
+        """Bind the window. The first time it is heard when that will take long; otherwise it loops."""
+        self.stage = OpenStage.MODIFY
+        heard = () if self.placed_again else (OUT_OF_REACH,)
+        self.call = self.driver.hypercalls.issue(modify_request(self.window), self, now_us, heard)
 
     def _modified(self, answer: HcallReturn, now_us: int) -> None:
         if self.expired:
             self._undo(self.failure, now_us)
         elif answer.succeeded:
             self.lock(OpenStage.LOCK_TO_LIST, now_us)
+        elif answer.code is OUT_OF_REACH:
+            self._place_again(now_us)
         else:
             self._undo(hcall_failure(answer), now_us)
+
+    def _place_again(self, now_us: int) -> None:
+        """Ask for another window with another credit; where there is none, wait for this one's accelerator."""
+        self.placed_again = True
+        self.left = self.window
+        self.window = Window(self.pool.credit_type, self.left.pid, self.attributes.descriptor, self.left.task)
+        self.pool.used += 1
+        if self.pool.used > self.pool.total:
+            self._keep_the_first(self.left, now_us)
+        else:
+            self.lock(OpenStage.LOCK_TO_ALLOCATE, now_us)
+
+    def _keep_the_first(self, first: Window, now_us: int) -> None:
+        self.window, self.left = first, None
+        self.pool.used -= 1
+        self._modify(now_us)
+
+    def _give_back_the_first(self, now_us: int) -> None:
+        if self.left is not None:
+            GiveBack(self.driver, self.pool, self.left).start(now_us)
+            self.left = None
 
     def _list(self, now_us: int) -> None:
         """The late check: windows that lost their credit have first claim on new ones (domain.md 5.3)."""
@@ -186,6 +226,7 @@ class OpenWindow(Operation):
 
     def _give_up(self, failure: OsFailure | None, now_us: int) -> None:
         assert failure is not None, "an open that ends without a window has a reason"
+        self._give_back_the_first(now_us)
         self.pool.used -= 1
         self._finish(failure, now_us)
 

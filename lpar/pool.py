@@ -16,8 +16,9 @@ FEATURE = {CreditType.QOS: VasQuery.GZIP_QOS, CreditType.DEFAULT: VasQuery.GZIP_
 class Pool:
     """One type's state. The names are the driver's, without their nr_ where a word says it.
 
-    `used` counts closed windows and opens under way too. `nr_close` may stray from the flags after a failed
-    deallocation, as it does in Linux; it is never corrected here either.
+    `used` counts closed windows, opens under way and closes that linger too; `progress` counts the last two.
+    `nr_close` may stray from the flags after a failed deallocation, as it does in Linux; it is never corrected here
+    either.
     """
 
     credit_type: CreditType
@@ -53,6 +54,18 @@ class Pool:
         del self._windows[window.order]
         self.used -= 1
         self.nr_open -= 1
+
+    def set_aside(self, window: Window) -> None:
+        """Take a window off the list that the hypervisor is still at closing: its credit is not back yet."""
+        del self._windows[window.order]
+        self.nr_open -= 1
+        self.progress += 1
+
+    def closed_at_last(self, *, credit_back: bool) -> None:
+        """The hypervisor is done with a window that was set aside."""
+        self.progress -= 1
+        if credit_back:
+            self.used -= 1
 
     def stranded(self) -> list[Window]:
         """The oldest windows without credit for which there is room, newest of them first.

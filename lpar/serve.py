@@ -8,7 +8,7 @@ from lpar.core import DEVICE, INCARNATION_BYTES, LparCore
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import Exit
-from protocol.endpoint import UNGUARDED, Security
+from protocol.endpoint import UNGUARDED, Security, is_tcp
 from protocol.metrics_server import MetricsPlace
 from protocol.run import run_node
 from protocol.system import Addresses, SystemSettings
@@ -34,5 +34,6 @@ def serve(
         pid=os.getpid(),
         endpoints=dict(addresses.advertised) or {addresses.network: endpoint},
     )
-    core = LparCore(system, settings, identity, addresses.hcall, os.urandom)
+    by_key = security.keys is not None and is_tcp(endpoint)
+    core = LparCore(system, settings, identity, addresses.hcall, os.urandom, clients_are_root=not by_key)
     return run_node(core, {DEVICE: endpoint}, system.limits.memory_mb, metrics, security=security)

@@ -20,7 +20,8 @@ class PasteAcceptance:
     A window's numbers rise. A repeat of the last one is harmless: while the request is under way it only moves where
     the completion goes; afterwards it is computed again from the bytes resent, for which it needs a FIFO slot but no
     second window credit. One that ended in a translation fault is accepted again and not run: its status block is
-    the kernel's affair. A lower number is an outdated copy that nobody waits for, and gets no answer.
+    the kernel's affair. A lower number is an outdated copy that nobody waits for, and gets no answer. A number that was
+    refused stays refused: its sender goes on to a new one, and a late copy must not be run beside that.
     """
 
     def __init__(self, contexts: ContextTable, fifos: ReceiveFifos, counters: Counters, effects: Effects) -> None:
@@ -55,13 +56,17 @@ class PasteAcceptance:
         if self.stopping:
             self._turn_away(peer, paste, RefusalCause.STOPPING)
             return
+        if not recomputes and paste.number <= context.refused_number:
+            self.counters.outdated += 1
+            self._refuse(peer, paste)
+            return
         if not recomputes and not context.has_window_credit:
-            self._turn_away(peer, paste, RefusalCause.NO_WINDOW_CREDIT)
+            self._turn_away(peer, paste, RefusalCause.NO_WINDOW_CREDIT, context)
             return
         priority = priority_of(context)
         accepted = AcceptedPaste(context, paste.number, peer, paste.crb, frame, recomputes, priority, now_us)
         if not self.fifos.push(accepted):
-            self._turn_away(peer, paste, RefusalCause.FIFO_FULL)
+            self._turn_away(peer, paste, RefusalCause.FIFO_FULL, context)
             return
         context.jobs += 1
         context.last_number, context.pending, context.faulted = paste.number, accepted, False
@@ -76,11 +81,20 @@ class PasteAcceptance:
         answer = PasteAccepted(window_id=paste.window_id, number=paste.number)
         self.effects.send(PASTE_LINK, peer, Envelope(answer))
 
-    def _turn_away(self, peer: Peer, paste: Paste, cause: RefusalCause | FaultCause) -> None:
+    def _refuse(self, peer: Peer, paste: Paste) -> None:
+        answer = PasteRefused(window_id=paste.window_id, number=paste.number)
+        self.effects.send(PASTE_LINK, peer, Envelope(answer))
+
+    def _turn_away(
+        self, peer: Peer, paste: Paste, cause: RefusalCause | FaultCause, context: Context | None = None
+    ) -> None:
+        """Count and answer; `context` remembers the number where there is one that it was refused for."""
+        if context is not None:
+            context.refused_number = max(context.refused_number, paste.number)
         if isinstance(cause, FaultCause):
             self.counters.faulted[cause] += 1
-            answer: PasteFaulted | PasteRefused = PasteFaulted(window_id=paste.window_id, number=paste.number)
+            answer = PasteFaulted(window_id=paste.window_id, number=paste.number)
+            self.effects.send(PASTE_LINK, peer, Envelope(answer))
         else:
             self.counters.refused[cause] += 1
-            answer = PasteRefused(window_id=paste.window_id, number=paste.number)
-        self.effects.send(PASTE_LINK, peer, Envelope(answer))
+            self._refuse(peer, paste)

@@ -20,7 +20,8 @@ class Context:
 
     `jobs` counts its requests that are queued, running or stopped by a translation fault, `credits_taken` those that
     hold a window credit. Of its pastes only the last number is kept: `pending` is that paste until it completes,
-    `faulted` says that it ended in a translation fault, `held_low` that it was held to the low byte-count limit.
+    `faulted` says that it ended in a translation fault, `held_low` that it was held to the low byte-count limit;
+    `refused_number` is the highest that was turned away unqueued.
     """
 
     window_id: int
@@ -32,6 +33,7 @@ class Context:
     jobs: int = 0
     credits_taken: int = 0
     last_number: int = NO_NUMBER
+    refused_number: int = NO_NUMBER
     pending: AcceptedPaste | None = None
     faulted: bool = False
     held_low: bool = False

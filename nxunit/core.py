@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nxunit.acceptance import PASTE_LINK, PasteAcceptance
+from nxunit.announcements import Announcements
 from nxunit.context import ContextTable
 from nxunit.fifo import ReceiveFifos
 from nxunit.job import Job, Outcome, TranslationFault
@@ -75,8 +76,14 @@ class UnitCore:
         self.requests = Requests(self.fifos, self.suspended, self.counters, self.effects)
         self.windows = Windows(self.contexts, self.suspended, self.counters, self.dialer)
         self.faults = self.windows.faults
+        limits = fabric.UnitReady(
+            window_limit=self.contexts.limit,
+            fifo_depth=self.fifos.depth,
+            request_limit_bytes=system.request_limit_bytes,
+            guard=self.guard,
+        )
+        self.announcements = Announcements(limits, self.dialer, self.faults)
         self._lease_anchor_us: int | None = None
-        self._ready_number: int | None = None
         self._drained_us: int | None = None
         self._bye_us: int | None = None
         self._bye_done = False
@@ -108,6 +115,7 @@ class UnitCore:
     def tick(self, now_us: int) -> None:
         self._fence_if_due(now_us)
         if not self._bye_done:
+            self.announcements.tick(now_us)
             self.dialer.tick(now_us)
         if self.acceptance.stopping:
             self._wind_up(now_us)
@@ -120,7 +128,7 @@ class UnitCore:
         if self.contexts and self._lease_anchor_us is not None:
             fence_us = self._lease_anchor_us + self.fence_us
         patience_us = None if self._drained_us is None else self._drained_us + FAULTS_WAIT_US
-        return earliest(self.dialer.wake_us(), fence_us, patience_us)
+        return earliest(self.dialer.wake_us(), self.announcements.wake_us(), fence_us, patience_us)
 
     def stop(self, now_us: int) -> None:
         """Refuse new pastes, finish what is queued, let faults be fetched for a while, say BYE, then exit."""
@@ -181,27 +189,10 @@ class UnitCore:
 
     def _established(self, event: Established, now_us: int) -> None:
         self.effects.note("info", "fabric_session", epoch=event.session.epoch, resumed=event.resumed)
-        if self._ready_number is None:
-            ready = fabric.UnitReady(
-                window_limit=self.contexts.limit,
-                fifo_depth=self.fifos.depth,
-                request_limit_bytes=self.system.request_limit_bytes,
-                guard=self.guard,
-            )
-            self._ready_number = self.dialer.call(event.session, ready, now_us)
-        if not event.resumed:
-            self.faults.session_over()
-            self.faults.tell(now_us)
+        self.announcements.established(now_us, resumed=event.resumed)
 
     def _answered(self, event: Answered, now_us: int) -> None:
-        """The hypervisor has noted our limits or a fault; a refused fault is told again in the next session."""
-        if isinstance(event.reply, Refused):
-            self.effects.note(
-                "warning", "request_refused", request=event.request.type, code=str(event.reply.code),
-                expected=event.reply.expected, came=event.reply.came,
-            )  # fmt: skip
-        if event.number == self._ready_number:
-            self._ready_number = None
+        self.announcements.answered(event, now_us)
         self.windows.fault_noted(event.number, now_us)
 
     def _ended(self, refusal: Refused, now_us: int) -> None:
@@ -218,8 +209,7 @@ class UnitCore:
 
     def _start_over(self, now_us: int) -> None:
         """A new session; the contexts stay until the hypervisor closes them or the fence does."""
-        self._ready_number = None
-        self.faults.session_over()
+        self.announcements.session_over()
         self.dialer.start_over(self.entropy(INCARNATION_BYTES), now_us)
 
     def _called(self, event: Called, now_us: int) -> None:

@@ -75,6 +75,13 @@ class HeldFaults:
             self.tell(now_us)
         return fault
 
+    def tell_again(self, raised: FaultRaised, now_us: int) -> None:
+        """What came was no word that the fault was noted; one that is over, or is being told, is left alone."""
+        fault = self.find(raised.window_id, raised.number)
+        if fault is not None and fault.call_number is None:
+            self._untold[fault.key] = fault
+            self.tell(now_us)
+
     def session_over(self) -> None:
         """Everything is to be told anew in the next session; what the old one asked for, that one asks again."""
         self._calls.clear()

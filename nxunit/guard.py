@@ -11,6 +11,7 @@ from pathlib import Path
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 GUARD_BYTES = 16
 IPC = "ipc://"
+LOCK = ".lock"
 TRIES = 10
 
 
@@ -30,16 +31,24 @@ class Guard:
         os.close(self.descriptor)
 
 
-def take_guard(endpoint: str) -> Guard | None:
-    """Lock the file beside the socket of an ipc endpoint; None where the endpoint is none.
+def lock_path(endpoint: str, unit: str, folder: Path | None) -> Path | None:
+    """Where the lock of a unit is: beside the socket of an ipc endpoint, else in `folder`; without one there is none.
+
+    A folder that goes with the process (of a container's own file system) gives each process a lock of its own, which
+    proves nothing and is as good as none.
+    """
+    if endpoint.startswith(IPC):
+        return Path(endpoint.removeprefix(IPC) + LOCK)
+    return folder / f"{unit}.paste{LOCK}" if folder is not None else None
+
+
+def take_guard(path: Path) -> Guard:
+    """Lock a file.
 
     Its name is made of the running kernel, the file system and the file: a process elsewhere, or one that holds a file
     of that path that was removed since, has another guard. Raises GuardHeld where a live process has it, OSError where
     the file cannot be made.
     """
-    if not endpoint.startswith(IPC):
-        return None
-    path = Path(endpoint.removeprefix(IPC) + ".lock")
     for _ in range(TRIES):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from nxunit.acceptance import PASTE_LINK
 from nxunit.core import INCARNATION_BYTES, UnitCore
 from nxunit.engine import Engine
-from nxunit.guard import GuardHeld, take_guard
+from nxunit.guard import GuardHeld, lock_path, take_guard
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
 from protocol.effects import Exit
@@ -24,10 +25,12 @@ def serve(
     unit: str,
     metrics: MetricsPlace | None = None,
     security: Security = UNGUARDED,
+    folder: Path | None = None,
 ) -> Exit:
     """Run one unit until it is stopped. Every way to end comes back as an exit code with its reason.
 
-    `metrics` is where to serve them; None: nowhere.
+    `metrics` is where to serve them; None: nowhere. `folder` is where its lock is, if it listens on tcp; None: nowhere,
+    and the next process of this unit cannot prove that this one has ended.
     """
     chip = system.chip_of_unit(unit)
     endpoint = addresses.paste.get(unit)
@@ -35,7 +38,8 @@ def serve(
         units = ", ".join(chip.unit for chip in system.chip)
         return Exit(ExitCode.SETTINGS, f"the system {system.name!r} has no NX unit {unit!r}, only {units}")
     try:
-        guard = take_guard(endpoint)
+        path = lock_path(endpoint, unit, folder)
+        guard = take_guard(path) if path is not None else None
     except GuardHeld as held:
         return Exit(ExitCode.ADDRESS_IN_USE, str(held))
     except OSError as error:

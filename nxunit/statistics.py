@@ -70,7 +70,7 @@ def function_name(function: int) -> str:
 
 @dataclass(slots=True)
 class Counters:
-    """The counters of a running unit; `outdated` are pastes below a window's last number, which get no answer."""
+    """The counters of a running unit; `outdated` are late copies of pastes that a window was done with."""
 
     accepted: int = 0
     repeated: int = 0

@@ -21,7 +21,12 @@ class NoSnapshot(Exception):
 
 
 class Alarm:
-    """A pipe that a poller can wait for. `stops` counts the signals that asked the process to end."""
+    """A pipe that a poller can wait for. `stops` counts the signals that asked the process to end.
+
+    `has_caught`: whether any alarm of this process has caught signals yet, that is, whether it has begun its work.
+    """
+
+    has_caught = False
 
     def __init__(self) -> None:
         self.stops = 0
@@ -29,6 +34,7 @@ class Alarm:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         self._before: dict[signal.Signals, Handler] = {}
+        self._wakeup_before = -1
 
     def fileno(self) -> int:
         """What to wait for."""
@@ -46,19 +52,27 @@ class Alarm:
         os.read(self._read, 64)
 
     def catch_signals(self) -> None:
-        """Count SIGTERM and SIGINT as stops from now on. A thread other than the main one does not hear them."""
+        """Count SIGTERM and SIGINT as stops from now on. A thread other than the main one does not hear them.
+
+        Python runs its handlers in the main thread when that is next in bytecode. A signal that reaches another thread,
+        or this one just before it begins to wait, would be heard at the end of the wait; so the pipe rings at once.
+        """
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             self.stops += 1
             self.ring()
 
         if threading.current_thread() is threading.main_thread():
+            Alarm.has_caught = True
+            self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
             self._before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def release_signals(self) -> None:
         """Put back the handlers that there were before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            signal.set_wakeup_fd(self._wakeup_before, warn_on_full_buffer=False)
         self._before = {}
 
     def close(self) -> None:

@@ -210,7 +210,7 @@ class FallbackReason(ExplainedName):
     PASTE_BUSY = "paste_busy", "pastes were refused until the deadline: no window credit or no FIFO slot"
     TIMEOUT = "timeout", "the NX unit did not answer in time"
     DATA = "data", "the NX unit could not process this data"
-    SESSION_DEAD = "session_dead", "the partition was restarted; the descriptors are gone"
+    SESSION_DEAD = "session_dead", "the session with the partition is over; the descriptors are gone"
     PAGE_FAULT = "page_fault", "pages of the request kept vanishing until the deadline"
 
 
@@ -253,11 +253,13 @@ class ExitCode(ExplainedCode):
     STORE_DAMAGED = 13, "the ledger is damaged, or has a row that makes no sense"
     STORE_FOREIGN = 14, "what is there is no ledger: no database, another program's, or no file"
     STORE_LOCKED = 15, "another process has the ledger"
-    INSECURE = 20, "a tcp socket was to listen for other machines without keys"
+    INSECURE = 20, "a socket was to listen for other machines without keys, or for other users"
     KEYS = 21, "a key file cannot be read or is wrong, or has not the key that is needed"
+    MEMORY = 22, "the process met its ceiling of memory: start it again; what was not stored was not answered"
     STOPPED_AT_ONCE = 30, "stopped at the second signal: what was under way is unfinished, its leases run out"
     UNFINISHED = 31, "asked to stop, and not all was wound up by the deadline: what is left goes with its lease"
-    INTERRUPTED = 32, "`vasbus up` was asked to stop before all was running: it stopped what it had started"
+    INTERRUPTED = 32, "asked to stop before all was running; `vasbus up` has stopped what it had started"
+    KILLED = 33, "`vasbus down` had to kill what did not stop in time; nothing is left running"
 
 
 CODE_TABLES: tuple[type[Enum], ...] = (

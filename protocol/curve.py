@@ -39,33 +39,45 @@ def listen_with(socket: zmq.Socket[bytes], keyring: Keyring, link: str) -> None:
     socket.setsockopt_string(zmq.ZAP_DOMAIN, link)
 
 
-def dial_with(socket: zmq.Socket[bytes], keyring: Keyring, link: str, listener: str = "") -> None:
+def dial_with(socket: zmq.Socket[bytes], keyring: Keyring, link: str, listener: str = "") -> tuple[str, ...]:
     """Have a socket show its key, and connect to the right listener only; `listener` names an NX unit.
 
-    Raises KeysError where the keyring has no key for that.
+    Gives the keys that the listener may have, of which the first is expected. Raises KeysError where there is none.
     """
-    socket.setsockopt_string(zmq.CURVE_SERVERKEY, keyring.server_key(link, listener))
+    expected = keyring.server_keys(link, listener)
+    socket.setsockopt_string(zmq.CURVE_SERVERKEY, expected[0])
     socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keyring.pair.public)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keyring.pair.secret)
+    return expected
 
 
 class HandshakeWatch:
-    """Learns why the connections of a dialled tcp socket fail: otherwise a wrong key looks like an absent listener."""
+    """Learns why the connections of a dialled tcp socket fail: otherwise a wrong key looks like an absent listener.
 
-    def __init__(self, socket: zmq.Socket[bytes], endpoint: str, keyring: Keyring | None) -> None:
+    Where the listener may have one of several keys (`expected`) they are tried in turn.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], endpoint: str, keyring: Keyring | None, expected: tuple[str, ...]
+    ) -> None:
         self._socket = socket
+        self._expected = expected
+        self._turn = 0
         self._who = f"the key of {keyring.owner}" if keyring is not None else "a connection without a key"
         self._endpoint = endpoint
         self._broken_off = 0
         self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(WATCHED)
 
     @classmethod
-    def of(cls, socket: zmq.Socket[bytes], endpoint: str, keyring: Keyring | None) -> HandshakeWatch | None:
+    def of(
+        cls, socket: zmq.Socket[bytes], endpoint: str, keyring: Keyring | None, expected: tuple[str, ...] = ()
+    ) -> HandshakeWatch | None:
         """None where the endpoint has no handshake that could fail."""
-        return cls(socket, endpoint, keyring) if is_tcp(endpoint) else None
+        return cls(socket, endpoint, keyring, expected) if is_tcp(endpoint) else None
 
     def check(self) -> None:
         """Raises KeyRefused where the listener has refused the key, or breaks every handshake off."""
+        broken_off = 0
         while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             # zmq.utils.monitor does the same and imports asyncio, which takes a starting process longer than the rest.
             event, _value = struct.unpack("=HI", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
@@ -77,11 +89,23 @@ class HandshakeWatch:
                 text = f"{self._endpoint} expects something else than {self._who}, or is none of ours"
                 raise KeyRefused(f"{text}: {ADVICE}", definite=True)
             elif event == BROKEN_OFF:
-                self._broken_off += 1
+                broken_off += 1
+        if broken_off and len(self._expected) > 1:
+            # libzmq has tried this key several times since the last look: that is one try.
+            self._expect_next()
+            broken_off = 1
+        self._broken_off += broken_off
         if self._broken_off >= BROKEN_OFF_MOST:
             self._broken_off = 0
             text = f"{self._endpoint} breaks off every handshake with {self._who}: is the right process running there?"
             raise KeyRefused(f"{text} If so, {ADVICE}", definite=False)
+
+    def _expect_next(self) -> None:
+        """Connect anew, with the listener's next key."""
+        self._turn += 1
+        self._socket.disconnect(self._endpoint)
+        self._socket.setsockopt_string(zmq.CURVE_SERVERKEY, self._expected[self._turn % len(self._expected)])
+        self._socket.connect(self._endpoint)
 
     def close(self) -> None:
         """Stop watching, before the socket is closed."""

@@ -133,6 +133,11 @@ class Dialer(SessionEnd):
         bye_due_us = (self._bye_due_us or self._silent_since_us) if self._leaving else None
         return earliest(suspicion_us, beat_due_us, bye_due_us, self.session.caller.wake_us())
 
+    @property
+    def leaving(self) -> bool:
+        """Whether we have said BYE: then a dead session is no more than its answer that was lost."""
+        return self._leaving
+
     def say_bye(self) -> None:
         """End the session of our own accord, and say so until it is heard.
 

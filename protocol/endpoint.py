@@ -6,9 +6,10 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from protocol.keys import Keyring
+from protocol.key_source import KeySource
 
 TCP = "tcp://"
+IPC = "ipc://"
 LOOPBACK_NAMES = frozenset(("localhost", "lo"))
 """The name that stands for it by RFC 6761, and Linux's interface, which ZeroMQ takes as well."""
 WILDCARDS = frozenset(("*", "0.0.0.0", "::"))
@@ -21,9 +22,19 @@ def is_tcp(endpoint: str) -> bool:
     return endpoint.startswith(TCP)
 
 
+def is_abstract(endpoint: str) -> bool:
+    """Whether it is one of Linux's sockets without a file, and so without a mode: every user can connect."""
+    return endpoint.startswith(f"{IPC}@")
+
+
 def host_of(endpoint: str) -> str:
     """The host of a tcp endpoint, without the brackets of an IPv6 address."""
     return endpoint.removeprefix(TCP).rpartition(":")[0].strip("[]")
+
+
+def is_ipv6(endpoint: str) -> bool:
+    """Whether a tcp endpoint's host is an IPv6 address: ZeroMQ takes those only when it is told."""
+    return endpoint.startswith(f"{TCP}[")
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -61,12 +72,18 @@ class Security:
     Sockets of files (ipc) need no keys: the modes of the folder say who may reach them.
     """
 
-    keyring: Keyring | None = None
+    keys: KeySource | None = None
     insecure: bool = False
 
     def complaint(self, endpoints: Iterable[str]) -> str | None:
         """Why a process must not listen there, and what to do; None where it may."""
-        if self.keyring is not None or self.insecure:
+        if self.insecure:
+            return None
+        endpoints = list(endpoints)
+        for endpoint in filter(is_abstract, endpoints):
+            advice = "expected ipc:// and a path, or say --insecure if everybody here may do everything"
+            return f"{endpoint}: every user of this machine could connect there: {advice}"
+        if self.keys is not None:
             return None
         exposed = [endpoint for endpoint in endpoints if is_tcp(endpoint) and not is_loopback(endpoint)]
         if not exposed:

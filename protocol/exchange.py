@@ -69,6 +69,8 @@ class Caller:
 
     def due(self, now_us: int) -> list[Outstanding]:
         """What to put on the wire now; each entry's next repeat is scheduled with doubling delays."""
+        if not self.outstanding:
+            return []
         ready = [entry for entry in self._on_wire() if entry.due_us <= now_us]
         for entry in ready:
             entry.sent += 1
@@ -77,7 +79,9 @@ class Caller:
         return ready
 
     def wake_us(self) -> int | None:
-        return min((entry.due_us for entry in self._on_wire()), default=None)
+        if not self.outstanding:
+            return None
+        return min(entry.due_us for entry in self._on_wire())
 
     @property
     def is_waiting(self) -> bool:

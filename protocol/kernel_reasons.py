@@ -31,6 +31,7 @@ class KernelReason(ExplainedName):
     LIMIT = "limit", "EMFILE: the process has reached its limit of descriptors or mappings"
     NO_FILE = "no_file", "ENOENT: no such file"
     NOT_READABLE = "not_readable", "EACCES: the file can only be written"
+    NOT_ROOT = "not_root", "EACCES: only root may write the file; who comes with a client's key over tcp is not root"
     NOT_WRITABLE = "not_writable", "EACCES: the file can only be read"
     BAD_NUMBER = "bad_number", "EINVAL: not a number that the file takes"
     NUMBER_RANGE = "number_range", "ERANGE: the number has more bits than the file takes"
@@ -43,7 +44,11 @@ class KernelReason(ExplainedName):
     RECONFIGURE = "reconfigure", "EINVAL: the new total could not be applied"
     KILLED = "killed", "ESRCH: a signal ended this process; its descriptors are gone"
     NO_DEVICE = "no_device", "ENODEV: the partition has no accelerator device, or it is shutting down"
-    DEAD = "dead", "ENODEV: the partition was restarted, this descriptor is gone"
+    DEAD = (
+        "dead",
+        "ENODEV: this process's session is over and the descriptor gone: the partition was restarted, or the process "
+        "was out of its reach for longer than a lease",
+    )
 
 
 REASON_ERRNO: dict[KernelReason, int] = {

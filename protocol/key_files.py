@@ -6,14 +6,17 @@ principal. What a process is given is the folder, or one file that was exported 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 
+from protocol.key_source import KeySource, source_of
 from protocol.keys import (
     KeyFile,
     KeyPair,
@@ -33,6 +36,7 @@ PUBLIC_FILE = "public.keys"
 SECRET_SUFFIX = ".key"
 FOLDER_MODE = 0o700
 PUBLIC_MODE = 0o644
+SECRET_MODE = 0o600
 PUBLIC_HEAD = "# Public keys. Without its line a key is shut out; a second line of one principal admits another key.\n"
 SIZE_LIMIT = 1 << 20
 """Of one key file; a thousand partitions' public keys need a fifth of it."""
@@ -82,18 +86,49 @@ def _load(path: Path) -> KeyFile:
     return keys
 
 
-Keys = Keyring | Path | str
-"""A keyring, or the key file to read it from."""
+class ChangedKeys:
+    """Reads a key folder or file whenever its public list has changed since the last call (a KeyReader)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._watched = path / PUBLIC_FILE if path.is_dir() else path
+        self._stamp = _stamp(self._watched)
+
+    def __call__(self) -> KeyFile | None:
+        stamp = _stamp(self._watched)
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        return load_keys(self._path)
 
 
-def keyring_of(keys: Keys | None, *roles: KeyRole) -> Keyring | None:
-    """The keyring of a dialling process, whose key file has one secret key of these roles. None for none.
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What is another for each new file and after each write; nothing where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def key_source(path: Path, choose: Callable[[KeyFile], Keyring]) -> KeySource:
+    """The keys of a process, of which `choose` says whose it is; changes of the file count. Raises KeysError."""
+    changed = ChangedKeys(path)
+    return KeySource(choose(load_keys(path)), changed)
+
+
+Keys = KeySource | Keyring | Path | str
+"""Keys, or the key file to read them from."""
+
+
+def keys_of(keys: Keys | None, *roles: KeyRole) -> KeySource | None:
+    """The keys of a dialling process, whose key file has one secret key of these roles. None for none.
 
     Raises KeysError.
     """
-    if keys is None or isinstance(keys, Keyring):
-        return keys
-    return load_keys(Path(keys)).only(*roles)
+    if isinstance(keys, Path | str):
+        return key_source(Path(keys), lambda file: file.only(*roles))
+    return source_of(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,38 +146,76 @@ def init_keys(folder: Path, everybody: Sequence[Principal]) -> Made:
     Raises KeysError where a file that is there is damaged.
     """
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    public_path = folder / PUBLIC_FILE
-    before = _load(public_path).public if public_path.exists() else {}
-    listed = dict(before)
-    new: list[Principal] = []
-    for owner in everybody:
-        path = secret_path(folder, owner)
-        if owner not in listed and not path.exists():
-            pair = make_pair()
-            if _write_new(path, f"# The secret key of {owner}.\n" + own_line(owner, pair)):
-                new.append(owner)
-        if owner not in listed:
-            own = _load(path).own
-            if owner not in own:
-                raise KeysError(f"{path}: expected the secret key of {owner}, there is none")
-            listed[owner] = (own[owner].public,)
-    if listed != before:
-        _replace(public_path, PUBLIC_HEAD + public_lines(listed, sorted(listed)), PUBLIC_MODE)
+    with locked(folder):
+        before = public_keys(folder)
+        listed = dict(before)
+        new = [owner for owner in everybody if _list(folder, owner, listed)]
+        if listed != before:
+            write_public(folder, listed)
     return Made(tuple(new), tuple(owner for owner in everybody if owner not in new))
 
 
-def export_keys(folder: Path, owners: Sequence[Principal], out: Path) -> None:
+def _list(folder: Path, owner: Principal, listed: dict[Principal, tuple[str, ...]]) -> bool:
+    """Put a principal into the list if it is not there; whether a key was made for that."""
+    if owner in listed:
+        return False
+    path = secret_path(folder, owner)
+    made = not path.exists() and _write_new(path, secret_text(owner, make_pair()))
+    listed[owner] = (own_pair(folder, owner).public,)
+    return made
+
+
+def public_keys(folder: Path) -> Mapping[Principal, tuple[str, ...]]:
+    """The public list of a key folder, empty where there is none yet. Raises KeysError where it is damaged."""
+    path = folder / PUBLIC_FILE
+    return _load(path).public if path.exists() else {}
+
+
+def own_pair(folder: Path, owner: Principal) -> KeyPair:
+    """The pair in a principal's secret file. Raises KeysError where it is not there."""
+    path = secret_path(folder, owner)
+    pair = _load(path).own.get(owner)
+    if pair is None:
+        raise KeysError(f"{path}: expected the secret key of {owner}, there is none")
+    return pair
+
+
+def secret_text(owner: Principal, pair: KeyPair) -> str:
+    """What a principal's secret file says."""
+    return f"# The secret key of {owner}.\n" + own_line(owner, pair)
+
+
+def write_public(folder: Path, listed: Mapping[Principal, tuple[str, ...]]) -> None:
+    """Replace the public list of a key folder."""
+    text = PUBLIC_HEAD + public_lines(listed, sorted(listed))
+    replace_file(folder / PUBLIC_FILE, text, PUBLIC_MODE)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One change of a key folder at a time; others wait."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def export_keys(folder: Path, owners: Sequence[Principal], out: Path, *, replace: bool = False) -> None:
     """Write one file with the secret keys of `owners` and the public keys that they need.
 
-    Raises KeysError where a key is not in the folder or `out` exists: nothing is overwritten. Raises OSError.
+    Raises KeysError where a key is not in the folder, or where `out` exists and is not to be replaced. Raises OSError.
     """
     keys = load_keys(folder)
     rings = [keys.keyring(owner) for owner in owners]
     known = sorted({other for owner in owners for other in acquaintances(owner, keys.public)})
     text = "".join(own_line(ring.owner, ring.pair) for ring in rings) + public_lines(keys.public, known)
     head = f"# Keys of {', '.join(map(str, owners))}: whoever has this file is taken for that.\n"
-    if not _write_new(out, head + text):
-        raise KeysError(f"{out} exists and was left as it is: expected the name of a new file")
+    if replace:
+        replace_file(out, head + text)
+    elif not _write_new(out, head + text):
+        raise KeysError(f"{out} exists and was left as it is: expected the name of a new file, or --replace")
 
 
 def _write_new(path: Path, text: str) -> bool:
@@ -157,7 +230,8 @@ def _write_new(path: Path, text: str) -> bool:
     return True
 
 
-def _replace(path: Path, text: str, mode: int) -> None:
+def replace_file(path: Path, text: str, mode: int = SECRET_MODE) -> None:
+    """Write a file in place of one that may be there, whole or not at all."""
     fresh = _fresh(path, text)
     fresh.chmod(mode)
     fresh.replace(path)

@@ -1,8 +1,8 @@
 """Keys and whose they are. A CURVE key pair means a role and a name; a link takes the keys of certain roles only. Pure.
 
 A key file has one key per line, `own PRINCIPAL PUBLIC SECRET` or `public PRINCIPAL PUBLIC`, in Z85 (40 characters);
-`#` begins a comment. A principal may have several public keys while they are being changed: all are accepted, and the
-first is the one that is dialled.
+`#` begins a comment. A principal may have several public keys while they are being changed: all are accepted, and who
+dials it tries them in turn.
 """
 
 from __future__ import annotations
@@ -147,16 +147,18 @@ class Keyring:
     owner: Principal
     pair: KeyPair
     public: Mapping[Principal, tuple[str, ...]]
-    _owners: Mapping[str, Principal] = field(init=False, repr=False)
+    _owners: Mapping[str, Principal] = field(init=False, repr=False, compare=False)
+    _decided: dict[tuple[str, str], Principal] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         owners = {key: owner for owner, known in self.public.items() for key in known}
         object.__setattr__(self, "_owners", owners)
 
-    def server_key(self, link: str, listener: str) -> str:
-        """The public key of who is to listen at the other end; `listener` names the NX unit of a paste link.
+    def server_keys(self, link: str, listener: str) -> tuple[str, ...]:
+        """The public keys of who is to listen at the other end; `listener` names the NX unit of a paste link.
 
-        Raises KeysError where it is not there, or this key is not for that link.
+        Several: it has one of them, while they are being changed. Raises KeysError where there is none, or this key is
+        not for that link.
         """
         role = LINK_RULES[link].listens
         name = {KeyRole.NX: listener, KeyRole.LPAR: self.owner.name}.get(role, "")
@@ -166,38 +168,46 @@ class Keyring:
         known = self.public.get(server)
         if not known:
             raise KeysError(f"the key file of {self.owner} has no public key of {server}: export it again")
-        return known[0]
+        return known
 
     def owner_of(self, public_key: str) -> Principal | None:
         """Whose key this is; None where nobody's here."""
         return self._owners.get(public_key)
 
     def authorise(self, link: str, public_key: str) -> Principal | None:
-        """Who may come in at the link that this process listens on, with that key. None: nobody."""
+        """Who may come in at the link that this process listens on, with that key. None: nobody.
+
+        It is asked for each message, so that what was decided about a known key is kept.
+        """
+        decided = self._decided.get((link, public_key))
+        if decided is not None:
+            return decided
         dialler = self.owner_of(public_key)
-        return dialler if dialler is not None and may_dial(dialler, link, self.owner) else None
+        if dialler is None or not may_dial(dialler, link, self.owner):
+            return None
+        self._decided[link, public_key] = dialler
+        return dialler
 
 
 def _diallers(link: str) -> str:
     return ", ".join(sorted(LINK_RULES[link].dial))
 
 
-def check_claim(sender: str | None, envelope: Envelope) -> None:
-    """Hold a message against the key of its connection, whose owner is `sender`: only HELLO claims anything.
+def check_claim(sender: Principal, envelope: Envelope) -> None:
+    """Hold a message against the owner of its connection's key: only HELLO claims anything.
 
     The name of a client or of a console is free: its key says which partition's, or that it is a console. Raises
-    WireError where role or name are somebody else's.
+    WireError where role or name are somebody else's, and for whatever the enrolment key claims.
     """
     body = envelope.body
     if not isinstance(body, Hello):
         return
-    principal = Principal.parse(sender) if sender else None
-    if principal is not None:
-        own_name = principal.name if principal.role in (KeyRole.NX, KeyRole.LPAR) else body.name
-        if (body.role, body.name) == (principal.hello_role, own_name):
-            return
-    wanted = "a key that is known here" if principal is None else f"{principal.hello_role} {principal.name}".strip()
-    expected = f"{wanted}, by the key of this connection"
+    own_name = sender.name if sender.role in (KeyRole.NX, KeyRole.LPAR) else body.name
+    if sender.role is not KeyRole.ENROL and (body.role, body.name) == (sender.hello_role, own_name):
+        return
+    expected = f"{sender.hello_role} {sender.name}".strip() + ", by the key of this connection"
+    if sender.role is KeyRole.ENROL:
+        expected = "the partition's own key (lpar:NAME): no partition can be claimed with the enrolment key"
     raise WireError(RefusalCode.KEY, expected, f"{body.role} {body.name!r}", envelope.epoch, envelope.number)
 
 

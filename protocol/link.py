@@ -25,6 +25,8 @@ BODY_LIMIT_BYTES = MEBIBYTE
 BULK_LIMIT_BYTES = 4 * MEBIBYTE
 """A frame of source or target bytes: the largest request limit plus history and room for expansion."""
 
+EXCESS_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
@@ -70,6 +72,15 @@ class Link:
     up: Vocabulary
     down: Vocabulary
     high_water_mark: int
+
+    @property
+    def frame_limit_bytes(self) -> int:
+        """The longest frame that a listening socket has room made for, also before it knows who sends it.
+
+        A little more than a message may have, so that who exceeds that is told.
+        """
+        has_bulk = any(message in BULK_FRAMES for message in self.up.messages)
+        return (BULK_LIMIT_BYTES if has_bulk else BODY_LIMIT_BYTES) + EXCESS_BYTES
 
 
 SESSION_UP = (session.Hello, session.Beat, session.Bye)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocol.clock import MILLISECOND_US, earliest
+from protocol.clock import earliest
 from protocol.effects import Effects, Peer
+from protocol.lost_connection import LostConnection
 from protocol.message import Notice
 from protocol.refusals import RefusalCode
 from protocol.session import (
@@ -18,8 +19,9 @@ from protocol.session import (
     Session,
     SessionEnd,
     Terms,
+    welcome,
 )  # fmt: skip
-from protocol.session_messages import Beat, BeatEcho, Bye, ByeDone, Hello, Probe, Refused, Welcome
+from protocol.session_messages import Beat, BeatEcho, Bye, ByeDone, Hello, Probe, Refused
 from protocol.wire import Envelope, refuse
 
 SECRET_BYTES = 16
@@ -84,9 +86,11 @@ class Listener(SessionEnd):
             self._refuse(peer, RefusalCode.NO_SESSION, "HELLO as the first message", body.type, envelope)
             return []
         if envelope.epoch != session.epoch:
-            self._refuse(peer, RefusalCode.EPOCH, f"epoch {session.epoch}", f"epoch {envelope.epoch}", envelope)
+            self._refuse(peer, RefusalCode.EPOCH, "the session's epoch", f"epoch {envelope.epoch}", envelope)
             return []
         session.proven = True
+        if session.lost is not None:
+            self._found(session, session.lost, now_us)
         events = self._heard(session, now_us)
         if isinstance(body, Beat):
             self.acknowledge(session, envelope.acked_below)
@@ -105,9 +109,16 @@ class Listener(SessionEnd):
     def unreachable(self, peer: Peer, now_us: int) -> None:
         """The connection is gone; its session may come back on another one within the lease."""
         session = self._by_peer.pop(peer, None)
-        if session is not None and session.peer == peer:
-            session.peer = None
-            session.gone_us = now_us
+        if session is None:
+            return
+        if session.lost is not None and session.lost.peer == peer:
+            session.lost.missed()
+        elif session.peer == peer:
+            session.peer, session.gone_us = None, now_us
+            if not self.terms.by_beats:
+                session.lost = LostConnection(peer, now_us + self._seek_us)
+        if session.lost is not None:
+            self._by_peer[peer] = session
 
     def close(self, session: Session, ending: Ending) -> list[Event]:
         """End a session: later messages of it are refused. Its epoch is never used again."""
@@ -117,6 +128,7 @@ class Listener(SessionEnd):
         if session.peer is not None:
             self._by_peer.pop(session.peer, None)
             session.peer = None
+        self._give_up_lost(session)
         if self.sessions.get(session.name) is session:
             del self.sessions[session.name]
         self.journal.session_ended(session)
@@ -127,6 +139,7 @@ class Listener(SessionEnd):
         events: list[Event] = []
         self._probe(now_us)
         for session in list(self.sessions.values()):
+            self._seek(session, now_us)
             self.send_due(session, now_us)
             end_us = self.lease_end_us(session)
             if end_us is not None and now_us >= end_us:
@@ -142,6 +155,8 @@ class Listener(SessionEnd):
         moments = [None if self.terms.by_beats else self._probe_due_us]
         for session in self.sessions.values():
             moments.append(self.lease_end_us(session))
+            if session.lost is not None:
+                moments.append(session.lost.wake_us())
             if session.peer is not None:
                 moments.append(session.caller.wake_us())
             if self.terms.by_beats and not session.suspected:
@@ -167,12 +182,37 @@ class Listener(SessionEnd):
         for session in self.sessions.values():
             self.send(session, Probe())
 
+    @property
+    def _seek_us(self) -> int:
+        """How often a lost connection is looked for: several times before the lease ends."""
+        return min(self.terms.beat_us, self.terms.lease_us // 4)
+
+    def _seek(self, session: Session, now_us: int) -> None:
+        """Look whether a lost connection has been made again, and carry the session on it as before."""
+        lost = session.lost
+        if lost is None:
+            return
+        if lost.is_back(now_us):
+            self._found(session, lost, now_us)
+        elif lost.try_again(now_us, self._seek_us):
+            self.effects.send(self.link, lost.peer, Envelope(Probe(), session.epoch))
+
+    def _found(self, session: Session, lost: LostConnection, now_us: int) -> None:
+        session.peer, session.gone_us, session.lost = lost.peer, None, None
+        session.caller.repeat_all(now_us)
+
+    def _give_up_lost(self, session: Session) -> None:
+        if session.lost is not None:
+            self._by_peer.pop(session.lost.peer, None)
+            session.lost = None
+
     def _hello(self, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
         refusal = self.admit(hello)
         holder = self.sessions.get(hello.name)
         if refusal is None and hello.epoch:
             return self._resume(peer, hello, holder, now_us)
-        if refusal is None and holder is not None and holder.incarnation == hello.incarnation:
+        again = holder is not None and (holder.incarnation, holder.role) == (hello.incarnation, hello.role)
+        if refusal is None and holder is not None and again:
             if holder.peer == peer or not holder.proven:
                 return self._attach(holder, peer, hello, now_us)
             # Its holder would show the secret: this is a copy of an old HELLO on somebody's connection.
@@ -210,8 +250,7 @@ class Listener(SessionEnd):
         epoch = self._next_epoch(hello.name)
         session = Session(hello.role, hello.name, epoch, hello.incarnation, self.entropy(SECRET_BYTES))
         self.sessions[hello.name] = session
-        self._attach(session, peer, hello, now_us)
-        return [Opened(session)]
+        return [*self._attach(session, peer, hello, now_us), Opened(session)]
 
     def _next_epoch(self, name: str) -> int:
         """Strictly rising per name. Names of connection-lived processes are random: one counter serves them all."""
@@ -223,43 +262,34 @@ class Listener(SessionEnd):
         """Carry the session on this connection from now on."""
         if session.peer is not None:
             self._by_peer.pop(session.peer, None)
+        self._give_up_lost(session)
+        ended: list[Event] = []
         other = self._by_peer.pop(peer, None)
         if other is not None and other is not session:
-            other.peer, other.gone_us = None, now_us
+            # It has left its connection. A session that lives with one has ended then: else one could have any number.
+            other.peer, other.lost, other.gone_us = None, None, now_us
+            ended = [] if self.terms.by_beats else self.close(other, Ending.REPLACED)
         session.peer, session.gone_us = peer, None
         session.network, session.pid, session.endpoints = hello.network, hello.pid, dict(hello.endpoints)
         self._by_peer[peer] = session
         self.journal.session_opened(session)
         events = self._heard(session, now_us)
-        self.send(session, self._welcome(session, resumed=bool(hello.epoch)))
+        self.send(session, welcome(session, self.terms, resumed=bool(hello.epoch)))
         session.caller.repeat_all(now_us)
-        return events
+        return ended + events
 
     def _resume(self, peer: Peer, hello: Hello, holder: Session | None, now_us: int) -> list[Event]:
         if holder is not None and (hello.epoch, hello.secret, hello.incarnation, hello.role) == (
             holder.epoch, holder.secret, holder.incarnation, holder.role,
         ):  # fmt: skip
             if holder.peer == peer:
-                self.send(holder, self._welcome(holder, resumed=True))
+                self.send(holder, welcome(holder, self.terms, resumed=True))
                 return self._heard(holder, now_us)
             return [*self._attach(holder, peer, hello, now_us), Moved(holder, "resumed")]
         came = f"epoch {hello.epoch} of {hello.name!r}, which is not alive here"
         refusal = refuse(RefusalCode.SESSION_DEAD, "the epoch and secret of a live session", came)
         self.effects.send(self.link, peer, Envelope(refusal, epoch=hello.epoch))
         return []
-
-    def _welcome(self, session: Session, *, resumed: bool) -> Welcome:
-        terms = self.terms
-        return Welcome(
-            name=session.name,
-            epoch=session.epoch,
-            secret=session.secret,
-            resumed=resumed,
-            beat_ms=terms.beat_us // MILLISECOND_US if terms.by_beats else 0,
-            probe_ms=0 if terms.by_beats else terms.beat_us // MILLISECOND_US,
-            lease_ms=terms.lease_us // MILLISECOND_US,
-            outstanding=session.callee.limit,
-        )
 
     def _refuse(self, peer: Peer, code: RefusalCode, expected: str, came: str, envelope: Envelope) -> None:
         refusal = refuse(code, expected, came)

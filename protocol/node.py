@@ -10,21 +10,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import structlog
 import zmq
 
 from protocol.alarm import Alarm, Snapshots
 from protocol.codes import ExitCode
 from protocol.curve import KeyRefused
-from protocol.effects import Core, Dial, Effects, Exit, Hangup, LogLine, Send
-from protocol.keys import Keyring, KeysError, check_claim
+from protocol.effects import Core, Dial, Effects, Exit, Hangup, LogLine, Peer, Send
+from protocol.gate import Gate
+from protocol.key_source import KeySource, keyring_of, source_of
+from protocol.keys import Keyring, KeysError
 from protocol.link import LINKS, TELEMETRY
-from protocol.log_limit import LogLimiter
 from protocol.metrics import Family
+from protocol.node_log import NodeLog
 from protocol.node_metrics import NodeCounters
-from protocol.socket import NodeSocket, Unreachable, listen_telemetry
+from protocol.publisher import Publisher
+from protocol.refusals import RefusalCode
+from protocol.socket import DRAIN_US, NodeSocket, Unreachable
 from protocol.wire import Envelope, WireError, decode, encode
-from protocol.zap import ZapHandler
 
 IDLE_WAIT_US = 1_000_000
 CONGESTED_WAIT_US = 2_000
@@ -51,15 +53,15 @@ class Store(Protocol):
 
 
 def monotonic_us() -> int:
-    """The clock of every server."""
-    return time.monotonic_ns() // 1000
+    """The clock of every server. It goes on while the machine is suspended: so do the leases that others count."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1000
 
 
 class Node:
     """Runs a core until it asks to exit.
 
     `listen` names an endpoint per link; `publish` is the telemetry endpoint; `work` does one piece of the role's own
-    work and says whether there is more; `metrics` gives what the core counts. With a `keyring` tcp has keys.
+    work and says whether there is more; `metrics` gives what the core counts. With `keys` tcp is for keys alone.
     """
 
     def __init__(
@@ -71,34 +73,32 @@ class Node:
         work: Callable[[], bool] | None = None,
         clock: Callable[[], int] = monotonic_us,
         metrics: Callable[[], Sequence[Family]] = tuple,
-        keyring: Keyring | None = None,
+        keys: KeySource | Keyring | None = None,
     ) -> None:
         self.core = core
         self.store = store
         self.work = work
         self.clock = clock
         self.metrics = metrics
-        self.keyring = keyring
-        self.log = structlog.get_logger()
-        self.limiter = LogLimiter()
+        self.log = NodeLog(clock)
         self.counters = NodeCounters()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.poller = zmq.Poller()
         self.sockets: dict[str, NodeSocket] = {}
-        self.publisher: zmq.Socket[bytes] | None = None
-        self.zap: ZapHandler | None = None
+        self.publisher: Publisher | None = None
         self.alarm = Alarm()
         self.snapshots = Snapshots(self.alarm)
         self._stopping = self._busy = self._closed = False
         self._shut_out: Exit | None = None
         self._ticked_us = 0
+        self.keys = source_of(keys)
+        self.gate = Gate(self.context, self.keys, self.poller) if self.keys is not None else None
+        keyring = keyring_of(self.keys)
         try:
-            if keyring is not None:
-                self.zap = ZapHandler(self.context, keyring, self.poller)
             for link, endpoint in listen.items():
                 self._own(link, NodeSocket.listen(self.context, LINKS[link], endpoint, keyring))
             if publish is not None:
-                self.publisher = listen_telemetry(self.context, publish, keyring)
+                self.publisher = Publisher(self.context, publish, keyring)
         except zmq.ZMQError:
             self.close()
             raise
@@ -116,7 +116,7 @@ class Node:
             while True:
                 ending = self._turn()
                 if ending is not None:
-                    self._tell_ending(ending)
+                    self.log.tell_ending(ending)
                     return ending
         finally:
             self.alarm.release_signals()
@@ -131,16 +131,16 @@ class Node:
         for socket in self.sockets.values():
             socket.close()
         if self.publisher is not None:
-            self.publisher.close(linger=0)
-        if self.zap is not None:
-            self.zap.close()
+            self.publisher.close()
+        if self.gate is not None:
+            self.gate.close()
         self.context.term()
         self.alarm.close()
 
     def families(self) -> list[Family]:
         """What the loop and its core have counted. Only for the loop's own thread; others ask `snapshots`."""
         dropped = {link: socket.dropped for link, socket in self.sockets.items()}
-        return [*self.counters.families(dropped, self.limiter.suppressed_total), *self.metrics()]
+        return [*self.counters.families(dropped, self.log.suppressed_total), *self.metrics()]
 
     def _turn(self) -> Exit | None:
         ending = self._settle(self.core.effects.take())
@@ -163,9 +163,7 @@ class Node:
             return ending
         self._busy = self.work() if self.work is not None else False
         self.counters.turns.observe(self.clock() - began_us)
-        error = self.snapshots.serve(self.families)
-        if error is not None:
-            self._tell(LogLine("error", "metrics_failed", {"why": repr(error)}))
+        self.log.metrics_failed(self.snapshots.serve(self.families))
         return None
 
     def _poll(self, wait_ms: int) -> bool:
@@ -176,10 +174,19 @@ class Node:
         return bool(ready)
 
     def _drain_all(self) -> None:
-        for facts in self.zap.serve() if self.zap is not None else ():
-            self._tell(LogLine("warning", "key_refused", facts))
+        if self.gate is not None:
+            self._guard(self.gate)
         for link, socket in list(self.sockets.items()):
             self._drain(link, socket)
+
+    def _guard(self, gate: Gate) -> None:
+        """Decide who comes in, and end the connections of those whose keys have been shut out."""
+        for line in gate.turn(self.clock()):
+            self.log.tell(line)
+        for link, peer in gate.shut_out():
+            self._gone(link, peer)
+        if self.publisher is not None:
+            self.publisher.admit_again(anew=gate.has_shut_out)
 
     def _catch_up(self) -> None:
         """What peers said during our own pause is read before the core takes their silence for death."""
@@ -188,13 +195,20 @@ class Node:
             self._drain_all()
 
     def _drain(self, link: str, socket: NodeSocket) -> None:
-        for peer, frames in socket.receive():
+        gate = self.gate if socket.guarded else None
+        until_us = self.clock() + DRAIN_US
+        for peer, frames in socket.receive(lambda: self.clock() >= until_us):
+            if gate is not None and not gate.continues(link, peer, socket.sender):
+                self._gone(link, peer)  # What had this routing id before, if anything did.
+                if not gate.admits(link, peer, socket.sender):
+                    self.counters.refuse(link, RefusalCode.KEY)
+                    continue
             try:
                 envelope = decode(frames, socket.vocabulary)
-                if socket.guarded:
-                    check_claim(socket.sender, envelope)
+                if gate is not None:
+                    gate.check(link, peer, socket.sender, envelope)
             except WireError as error:
-                self._refused(link, error)
+                self.log.refused(link, error)
                 if socket.is_router:
                     self._transmit(Send(link, peer, Envelope(error.refusal, error.epoch, error.number)))
                 else:
@@ -203,27 +217,7 @@ class Node:
             self.counters.received(link, envelope.body)
             self.core.receive(link, peer, envelope, self.clock())
         for peer in socket.flush():
-            self.core.unreachable(link, peer, self.clock())
-
-    def _refused(self, link: str, error: WireError) -> None:
-        epoch = {"epoch": error.epoch} if error.epoch else {}
-        self._tell(LogLine("warning", "message_refused", {"link": link, **epoch, "why": str(error)}))
-
-    def _tell(self, line: LogLine, *, always: bool = False) -> None:
-        """Log a line unless there are too many of its event; one that comes through says how many did not."""
-        suppressed = 0 if always else self.limiter.admit(line.event, self.clock())
-        if suppressed is None:
-            return
-        more = {"suppressed": suppressed} if suppressed else {}
-        getattr(self.log, line.level)(line.event, **line.facts, **more)
-
-    def _tell_ending(self, ending: Exit) -> None:
-        """Why the process ends is never lost, nor how many lines were."""
-        untold = self.limiter.take_suppressed()
-        if untold:
-            self.log.warning("log_lines_suppressed", lines=untold)
-        if ending.code not in (ExitCode.OK, ExitCode.STOPPED_AT_ONCE):
-            self.log.error("process_failed", code=ending.code.name, why=ending.reason)
+            self._gone(link, peer)
 
     def _settle(self, effects: Effects) -> Exit | None:
         """Commit, then send; say how to end, if the core or a failure wants that.
@@ -231,7 +225,7 @@ class Node:
         A failed commit discards the sends: nobody is told what was not stored.
         """
         for line in effects.log:
-            self._tell(line, always=effects.exit is not None)
+            self.log.tell(line, always=effects.exit is not None)
         if effects.writes:
             assert self.store is not None, "a core that writes needs a store"
             began_us = self.clock()
@@ -245,7 +239,7 @@ class Node:
         if self.publisher is not None:
             for envelope in effects.published:
                 self.counters.sent(TELEMETRY.name, envelope.body)
-                self.publisher.send_multipart(encode(envelope), zmq.NOBLOCK)
+                self.publisher.send(encode(envelope))
         return effects.exit or self._shut_out
 
     def _transmit(self, transmission: Send | Dial | Hangup) -> None:
@@ -256,9 +250,11 @@ class Node:
                 return
             self.counters.sent(link, transmission.envelope.body)
             try:
+                if self.gate is not None:
+                    self.gate.check_reach(link, transmission.peer, transmission.envelope.body)
                 socket.send(transmission.peer, encode(transmission.envelope))
             except Unreachable:
-                self.core.unreachable(link, transmission.peer, self.clock())
+                self._gone(link, transmission.peer)
             except KeyRefused as error:
                 self._no_connection(link, error)
             return
@@ -269,16 +265,21 @@ class Node:
             old.close()
         if isinstance(transmission, Dial):
             try:
-                self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint, self.keyring))
+                keyring = keyring_of(self.keys)
+                self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint, keyring))
             except (zmq.ZMQError, KeysError) as error:
-                endpoint = transmission.endpoint
-                self._tell(LogLine("error", "dial_failed", {"link": link, "endpoint": endpoint, "why": str(error)}))
+                self.log.dial_failed(link, transmission.endpoint, error)
 
     def _no_connection(self, link: str, error: KeyRefused) -> None:
         """The keys do not fit. A process that has never been let in ends; one that was may be let in again."""
-        self._tell(LogLine("error", "key_refused", {"link": link, "why": str(error)}))
+        self.log.tell(LogLine("error", "key_refused", {"link": link, "why": str(error)}))
         if error.definite and not self.counters.has_received(link):
             self._shut_out = Exit(ExitCode.REFUSED, str(error))
+
+    def _gone(self, link: str, peer: Peer) -> None:
+        if self.gate is not None:
+            self.gate.admission.leave(link, peer)
+        self.core.unreachable(link, peer, self.clock())
 
     def _own(self, link: str, socket: NodeSocket) -> None:
         self.sockets[link] = socket

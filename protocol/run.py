@@ -12,13 +12,16 @@ import zmq
 
 from protocol.codes import ExitCode
 from protocol.effects import Core, Exit
-from protocol.endpoint import UNGUARDED, Security
-from protocol.memory import limit_memory
+from protocol.endpoint import UNGUARDED, Security, is_tcp
+from protocol.link import LINKS
+from protocol.memory import limit_descriptors, limit_memory
 from protocol.metrics import Family, MetricKind, labelled
 from protocol.metrics_server import MetricsPlace, MetricsServer, is_address_in_use
 from protocol.node import Node, Store
+from protocol.socket_folder import folders_complaint
 from protocol.wire import WIRE_VERSION
 
+RESTART = "start it again; what was not stored was not answered"
 SNAPSHOT_S = 2.0
 """How long a scrape waits for the loop: longer than any job of the engine, shorter than Prometheus waits."""
 
@@ -42,27 +45,29 @@ def run_node(
 ) -> Exit:
     """Run a core as this process until it ends, under a ceiling of memory; says how it ended.
 
-    That is INSECURE where it would listen for other machines without keys, ADDRESS_IN_USE where somebody else has one
-    of the endpoints or the port of the metrics, FAILED where metrics cannot be served at that host. Raises
-    zmq.ZMQError where an endpoint cannot be bound for another reason.
+    That is INSECURE where it would listen for other machines without keys, or for other users; ADDRESS_IN_USE where
+    somebody else has one of the endpoints or the port of the metrics; FAILED where metrics cannot be served at that
+    host; MEMORY at the ceiling. Raises zmq.ZMQError where an endpoint cannot be bound for another reason.
     """
-    complaint = security.complaint([*listen.values(), *([publish] if publish else [])])
+    endpoints = [*listen.values(), *([publish] if publish else [])]
+    complaint = security.complaint(endpoints) or (None if security.insecure else folders_complaint(endpoints))
     if complaint is not None:
         return Exit(ExitCode.INSECURE, complaint)
     if security.insecure:
-        structlog.get_logger().warning("insecure", meaning="who reaches its tcp sockets may do everything")
+        structlog.get_logger().warning("insecure", meaning="who reaches its sockets may do everything")
     limit_memory(memory_mb)
+    reached_by_others = [LINKS[link].frame_limit_bytes for link, endpoint in listen.items() if is_tcp(endpoint)]
+    limit_descriptors(memory_mb, max(reached_by_others, default=None))
 
     def families() -> list[Family]:
         return [build_info(), *core.metrics()]
 
     try:
-        node = Node(core, listen, store=store, publish=publish, work=work, metrics=families, keyring=security.keyring)
+        node = Node(core, listen, store=store, publish=publish, work=work, metrics=families, keys=security.keys)
     except zmq.ZMQError as error:
         if error.errno != zmq.EADDRINUSE:
             raise
-        endpoints = ", ".join([*listen.values(), *([publish] if publish else [])])
-        return Exit(ExitCode.ADDRESS_IN_USE, f"another process listens at one of {endpoints}")
+        return Exit(ExitCode.ADDRESS_IN_USE, f"another process listens at one of {', '.join(endpoints)}")
     with ExitStack() as stack:
         stack.callback(node.close)
         if metrics is not None:
@@ -71,7 +76,10 @@ def run_node(
             except OSError as error:
                 return _not_served(metrics, error)
             stack.callback(_stop_serving, server, metrics)
-        return node.run()
+        try:
+            return node.run()
+        except MemoryError:
+            return Exit(ExitCode.MEMORY, f"the ceiling of {memory_mb} MiB was reached (limits.memory_mb): {RESTART}")
 
 
 def serve_metrics(node: Node, place: MetricsPlace) -> MetricsServer:

@@ -13,9 +13,10 @@ from typing import Literal, Protocol
 from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.effects import Effects, Peer
 from protocol.exchange import Admission, Callee, Caller
+from protocol.lost_connection import LostConnection
 from protocol.message import LOCAL_NETWORK, Message, Reply, Request
 from protocol.refusals import RefusalCode
-from protocol.session_messages import Refused
+from protocol.session_messages import Refused, Welcome
 from protocol.wire import Envelope, refuse
 
 
@@ -60,6 +61,8 @@ class Session:
     peer: Peer | None = None
     heard_us: int = 0
     gone_us: int | None = None
+    lost: LostConnection | None = None
+    """The connection that broke, where its being made again would be enough."""
     suspected: bool = False
     alive: bool = True
     proven: bool = False
@@ -68,6 +71,20 @@ class Session:
     callee: Callee = field(default_factory=Callee)
     claims: dict[bytes, int] = field(default_factory=dict)
     """When other incarnations first asked for the name while this one had it."""
+
+
+def welcome(session: Session, terms: Terms, *, resumed: bool) -> Welcome:
+    """What the holder of a session is told when a connection carries it."""
+    return Welcome(
+        name=session.name,
+        epoch=session.epoch,
+        secret=session.secret,
+        resumed=resumed,
+        beat_ms=terms.beat_us // MILLISECOND_US if terms.by_beats else 0,
+        probe_ms=0 if terms.by_beats else terms.beat_us // MILLISECOND_US,
+        lease_ms=terms.lease_us // MILLISECOND_US,
+        outstanding=session.callee.limit,
+    )
 
 
 class Journal(Protocol):

@@ -6,26 +6,37 @@ edge-triggered descriptor cannot hide a message.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import zmq
 
 from protocol.curve import HandshakeWatch, dial_with, listen_with
 from protocol.effects import DIALLED, Peer
-from protocol.endpoint import is_tcp
+from protocol.endpoint import is_ipv6, is_tcp
+from protocol.key_source import KeySource, keyring_of, source_of
 from protocol.keys import Keyring, KeysError
-from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, TELEMETRY, UNREAD_LIMIT, Link
+from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, UNREAD_LIMIT, Link
 from protocol.session_messages import Hello
+from protocol.stale_socket import remove_stale_socket
 
 BATCH_LIMIT = 64
 """Messages taken from one socket before the others get their turn."""
+DRAIN_US = 1_000
+"""And how long that may take: what comes on one link does not wait for the whole flood on another."""
 HEARTBEAT_INTERVAL_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1500
+ROUTING_ID_BYTES = 16
+HANDSHAKE_MS = 5_000
+"""How long a connection may take to say who it is: until then it costs a descriptor and one frame's memory."""
+DIALLED_FRAME_BYTES = BULK_LIMIT_BYTES + MEBIBYTE
+"""From whom a process has dialled it takes what it asked for."""
+SEED_BYTES = 4
+"""What srand() takes."""
 RECONNECT_FIRST_MS = 20
 RECONNECT_MOST_MS = 100
 """How long a listener that is back may stay unnoticed: everybody who was connected waits for a hypervisor."""
@@ -35,14 +46,31 @@ class Unreachable(Exception):
     """The peer of this message has no connection any more."""
 
 
+def seed_routing_ids() -> None:
+    """Make the routing ids that the next listening socket gives out unguessable.
+
+    libzmq 4.3.5 counts them from C's rand(), which it never seeds: each process would begin with the same one. Who
+    knows the next one could choose it and end the process, or take that of a connection that is gone.
+    """
+    ctypes.CDLL(None).srand(int.from_bytes(os.urandom(SEED_BYTES), "little"))
+
+
+def new_routing_id() -> bytes:
+    """What a dialling socket is called at its listener, also after ZeroMQ has made a broken connection again.
+
+    Nobody else can know it: whoever had it could take the connection's place. A leading 0 is libzmq's own.
+    """
+    return b"v" + os.urandom(ROUTING_ID_BYTES)
+
+
 class NodeSocket:
     """A ROUTER that listens or a DEALER that dials, with every limit set.
 
     What a slow peer cannot take yet waits in a queue of `link.high_water_mark` messages per peer; beyond that the
     oldest is dropped and counted, and the sessions repeat what mattered.
 
-    `guarded`: it listens for connections with keys, and their HELLO has to fit them. `sender` is then whose key the
-    connection of the message received last has.
+    `guarded`: it listens for connections with keys, and their HELLO has to fit them. `sender` is then the public key
+    of the connection of the message received last.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: Link, kind: int) -> None:
@@ -51,27 +79,33 @@ class NodeSocket:
         self.vocabulary = link.up if self.is_router else link.down
         self.dropped = 0
         self.guarded = False
-        self.sender: str | None = None
+        self.sender = ""
         self._watch: HandshakeWatch | None = None
         self._waiting: dict[Peer, deque[list[bytes]]] = {}
         self.zmq = context.socket(kind)
         self.zmq.setsockopt(zmq.LINGER, 0)
         self.zmq.setsockopt(zmq.SNDHWM, link.high_water_mark)
         self.zmq.setsockopt(zmq.RCVHWM, link.high_water_mark if self.is_router else UNREAD_LIMIT)
-        self.zmq.setsockopt(zmq.MAXMSGSIZE, BULK_LIMIT_BYTES + MEBIBYTE)
+        self.zmq.setsockopt(zmq.MAXMSGSIZE, link.frame_limit_bytes if self.is_router else DIALLED_FRAME_BYTES)
         self.zmq.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
         self.zmq.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         self.zmq.setsockopt(zmq.RECONNECT_IVL, RECONNECT_FIRST_MS)
         self.zmq.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS)
         if self.is_router:
             self.zmq.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self.zmq.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+            self.zmq.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        elif kind == zmq.DEALER:
+            self.zmq.setsockopt(zmq.ROUTING_ID, new_routing_id())
 
     @classmethod
     def listen(
         cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str, keyring: Keyring | None = None
     ) -> NodeSocket:
         """Bind; with a keyring, tcp is for keys alone. Raises zmq.ZMQError, EADDRINUSE where somebody listens there."""
+        seed_routing_ids()
         socket = cls(context, link, zmq.ROUTER)
+        socket.zmq.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         if keyring is not None and is_tcp(endpoint):
             listen_with(socket.zmq, keyring, link.name)
             socket.guarded = Hello in link.up.messages
@@ -97,20 +131,22 @@ class NodeSocket:
         Raises zmq.ZMQError where the endpoint is no address, KeysError where the keyring has no key for it.
         """
         socket = cls(context, link, zmq.DEALER)
+        socket.zmq.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         try:
+            expected: tuple[str, ...] = ()
             if keyring is not None and is_tcp(endpoint):
-                dial_with(socket.zmq, keyring, link.name, listener)
-            socket._watch = HandshakeWatch.of(socket.zmq, endpoint, keyring)
+                expected = dial_with(socket.zmq, keyring, link.name, listener)
+            socket._watch = HandshakeWatch.of(socket.zmq, endpoint, keyring, expected)
             socket.zmq.connect(endpoint)
         except (zmq.ZMQError, KeysError):
             socket.close()
             raise
         return socket
 
-    def receive(self) -> Iterator[tuple[Peer, list[bytes]]]:
-        """Up to BATCH_LIMIT waiting messages."""
+    def receive(self, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[Peer, list[bytes]]]:
+        """Up to BATCH_LIMIT waiting messages; none more as soon as it is `enough`."""
         for _ in range(BATCH_LIMIT):
-            if not self.readable:
+            if enough() or not self.readable:
                 return
             if self.guarded:
                 yield self._receive_signed()
@@ -197,8 +233,8 @@ class Connections:
     the same and a ResourceWarning says so: a context that still has sockets would wait for them for ever.
     """
 
-    def __init__(self, owner: object, keyring: Keyring | None = None) -> None:
-        self.keyring = keyring
+    def __init__(self, owner: object, keys: KeySource | Keyring | None = None) -> None:
+        self._keys = source_of(keys)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sockets: dict[str, NodeSocket] = {}
         name = type(owner).__name__
@@ -206,9 +242,14 @@ class Connections:
         self._finalizer.atexit = False
 
     def dial(self, key: str, link: Link, endpoint: str, listener: str = "") -> NodeSocket:
-        """Connect, in place of the connection of that key. Raises zmq.ZMQError for what is no endpoint, KeysError."""
+        """Connect, in place of the connection of that key, with the public keys that the key file has by now.
+
+        Raises zmq.ZMQError for what is no endpoint, KeysError.
+        """
         self.hang_up(key)
-        self.sockets[key] = NodeSocket.dial(self.context, link, endpoint, self.keyring, listener)
+        if self._keys is not None:
+            self._keys.refresh()
+        self.sockets[key] = NodeSocket.dial(self.context, link, endpoint, keyring_of(self._keys), listener)
         return self.sockets[key]
 
     def hang_up(self, key: str) -> None:
@@ -233,52 +274,3 @@ def _abandon(name: str, pid: int, sockets: dict[str, NodeSocket], context: zmq.C
         socket.close()
     context.term()
     warnings.warn(f"a {name} was not closed", ResourceWarning, stacklevel=2)
-
-
-def listen_telemetry(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keyring: Keyring | None
-) -> zmq.Socket[bytes]:
-    """The socket that publishes. Raises zmq.ZMQError as `NodeSocket.listen` does."""
-    publisher = context.socket(zmq.PUB)
-    publisher.setsockopt(zmq.LINGER, 0)
-    publisher.setsockopt(zmq.SNDHWM, TELEMETRY.high_water_mark)
-    publisher.setsockopt(zmq.MAXMSGSIZE, MEBIBYTE)
-    if keyring is not None and is_tcp(endpoint):
-        listen_with(publisher, keyring, TELEMETRY.name)
-    try:
-        remove_stale_socket(endpoint)
-        publisher.bind(endpoint)
-    except zmq.ZMQError:
-        publisher.close(linger=0)
-        raise
-    return publisher
-
-
-def remove_stale_socket(endpoint: str) -> None:
-    """Remove the file of an ipc endpoint on which nobody listens any more (its owner was killed).
-
-    Raises zmq.ZMQError with EADDRINUSE where somebody listens, or where the file is no socket: a bind would remove
-    either without a word.
-    """
-    if not endpoint.startswith("ipc://"):
-        return
-    import socket as unix
-
-    path = Path(endpoint.removeprefix("ipc://"))
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise zmq.ZMQError(zmq.EADDRINUSE)
-    with unix.socket(unix.AF_UNIX, unix.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except FileNotFoundError:
-            return
-        except OSError:
-            # Busy or not ours to connect to: somebody's all the same.
-            pass
-    raise zmq.ZMQError(zmq.EADDRINUSE)

@@ -1,12 +1,12 @@
 """The ZAP handler of a server: libzmq asks it about each connection with a key (ZeroMQ's RFC 27).
 
 It has no thread: the node loop polls it like any other socket, and decides by the keyring alone. Its answer puts the
-principal's text on every frame of the connection, as its User-Id.
+public key on every frame of the connection, as its User-Id: whose it is may change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import zmq
 from zmq.utils import z85
@@ -25,19 +25,26 @@ KEY_BYTES = 32
 class ZapHandler:
     """Answers what libzmq asks in a context. One per context; it has to be there before anybody connects."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keyring: Keyring, poller: zmq.Poller) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], keyring: Callable[[], Keyring], poller: zmq.Poller
+    ) -> None:
         self.keyring = keyring
         self.zmq = context.socket(zmq.REP)
         self.zmq.setsockopt(zmq.LINGER, 0)
         self.zmq.bind(ENDPOINT)
         poller.register(self.zmq, zmq.POLLIN)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a connection waits for a decision."""
+        return bool(int(self.zmq.get(zmq.EVENTS)) & zmq.POLLIN)
+
     def serve(self) -> Iterator[dict[str, object]]:
         """Decide on the connections that wait; yields the facts of each refused one, for the log."""
         for _ in range(BATCH_LIMIT):
-            if not int(self.zmq.get(zmq.EVENTS)) & zmq.POLLIN:
+            if not self.is_asked:
                 return
-            reply, facts = answer(self.zmq.recv_multipart(zmq.NOBLOCK), self.keyring)
+            reply, facts = answer(self.zmq.recv_multipart(zmq.NOBLOCK), self.keyring())
             self.zmq.send_multipart(reply, zmq.NOBLOCK)
             if facts is not None:
                 yield facts
@@ -56,7 +63,7 @@ def answer(request: list[bytes], keyring: Keyring) -> tuple[list[bytes], dict[st
     public_key = z85.encode(request[6]).decode()
     principal = keyring.authorise(link, public_key) if link in LINK_RULES else None
     if principal is not None:
-        return [VERSION, identifier, ALLOWED, b"", str(principal).encode(), b""], None
+        return [VERSION, identifier, ALLOWED, b"", public_key.encode(), b""], None
     owner = keyring.owner_of(public_key)
     facts: dict[str, object] = {
         "link": link, "address": address, "public_key": public_key, "owner": str(owner) if owner else "unknown",

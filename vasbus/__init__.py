@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hmc import Console, ConsoleRefused, ConsoleUnreachable, OutcomeUnknown
     from lpar.client import (
         BusError,
         ClientError,
@@ -47,6 +48,9 @@ __all__ = [
     "BusError",
     "ClientError",
     "CodecMissing",
+    "Console",
+    "ConsoleRefused",
+    "ConsoleUnreachable",
     "CorruptData",
     "Csb",
     "DataError",
@@ -61,6 +65,7 @@ __all__ = [
     "MessageRefused",
     "NxError",
     "NxGzip",
+    "OutcomeUnknown",
     "OutputLimit",
     "PasteArea",
     "PasteRefused",
@@ -77,11 +82,15 @@ __all__ = [
 ]
 
 
+CONSOLE_NAMES = frozenset(("Console", "ConsoleRefused", "ConsoleUnreachable", "OutcomeUnknown"))
+
+
 def __getattr__(name: str) -> object:
     """Fetch one of the names. Raises AttributeError for any other."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = import_module("vasbus.aio") if name == "aio" else getattr(import_module("lpar.client"), name)
+    module = "hmc" if name in CONSOLE_NAMES else "lpar.client"
+    value = import_module("vasbus.aio") if name == "aio" else getattr(import_module(module), name)
     globals()[name] = value
     return value
 

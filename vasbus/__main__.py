@@ -12,10 +12,14 @@ def main() -> None:
 
         whole()
         return
+    from vasbus.interrupted import end_at_signals
+
+    end_at_signals()
     from vasbus.endings import run
     from vasbus.serve_commands import alone
 
     run(alone())
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from deploy.cluster import ClusterError, ClusterFolder
 from deploy.launcher import down as stop_cluster
@@ -17,7 +18,7 @@ from protocol.alarm import Alarm
 from protocol.codes import CreditType
 from protocol.console_messages import LparStatus
 from vasbus.output import errors, out, print_json, table
-from vasbus.survey import KernelCounters, Survey, as_json, pool, survey
+from vasbus.survey import KernelCounters, Survey, as_json, pool, shown_state, survey
 from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
 
 LOG_POLL_S = 0.2
@@ -65,10 +66,22 @@ def down(
     ] = False,
     as_json_: AsJson = False,
 ) -> None:
-    """Stop the cluster: no process and no socket stays behind, also after a crash."""
-    stopped = stop_cluster(
-        ClusterFolder(folder), lambda text: errors.print(text, highlight=False), keep_ledger=keep_ledger
-    )
+    """Stop the cluster: no process and no socket stays behind, also after a crash.
+
+    Each process has the partitions' deadline (kernel_deadline_ms) to wind up, then it is killed. Ctrl-C or SIGTERM
+    does not end this command; a second one kills what still runs.
+    """
+    with closing(Alarm()) as alarm:
+        alarm.catch_signals()
+        try:
+            stopped = stop_cluster(
+                ClusterFolder(folder),
+                lambda text: errors.print(text, highlight=False),
+                keep_ledger=keep_ledger,
+                stops=lambda: alarm.stops,
+            )
+        finally:
+            alarm.release_signals()
     if as_json_:
         print_json({"stopped": stopped})
     else:
@@ -92,7 +105,7 @@ def status(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -
     )
     units = [(unit.name, unit.chip, unit.state, unit.windows, unit.pid) for unit in system.units]
     out.print(table("", ("NX unit", "chip", "state", "windows", "pid"), units))
-    out.print(_credit_table(found))
+    out.print(credit_table(found))
 
 
 def credits(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -> None:
@@ -102,7 +115,7 @@ def credits(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) 
     if as_json_:
         print_json(as_json(found)["lpars"])
     else:
-        out.print(_credit_table(found))
+        out.print(credit_table(found))
 
 
 def windows(
@@ -164,7 +177,8 @@ def _new_lines(positions: dict[Path, int]) -> Iterator[tuple[str, str]]:
         yield from ((path.stem, line) for line in text.splitlines())
 
 
-def _credit_table(found: Survey) -> object:
+def credit_table(found: Survey) -> Table:
+    """Every pool: the kernel's counters and the hypervisor's."""
     rows = [
         _credit_row(lpar, found.kernels[lpar.name], credit_type)
         for lpar in found.system.lpars
@@ -186,4 +200,5 @@ def _credit_row(lpar: LparStatus, counters: KernelCounters | None, credit_type: 
         available = total - used
     kernel = (total, used, available)
     excess = ledger.excess or "-"
-    return (lpar.name, lpar.state, processors, credit_type.name.lower(), *kernel, ledger.target, ledger.in_use, excess)
+    state = shown_state(lpar, counters)
+    return (lpar.name, state, processors, credit_type.name.lower(), *kernel, ledger.target, ledger.in_use, excess)

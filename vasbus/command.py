@@ -8,6 +8,7 @@ from protocol.codes import ExitCode
 from vasbus import (
     cluster_commands,
     demo_command,
+    endpoint_command,
     fsck_command,
     gzip_command,
     hmc_commands,
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cluster_commands.register(app)
+endpoint_command.register(app)
 metrics_command.register(app)
 demo_command.register(app)
 gzip_command.register(app)

@@ -9,7 +9,7 @@ import typer
 import zmq
 from pydantic import ValidationError
 
-from deploy.cluster import ClusterError, StartStopped
+from deploy.cluster import ClusterError, StartStopped, StopForced
 from hmc.connection import ConsoleRefused, ConsoleUnreachable
 from protocol.codes import ExitCode
 from protocol.keys import KeysError
@@ -30,6 +30,8 @@ def run(app: typer.Typer) -> None:
         fail(ExitCode.KEYS, str(error))
     except StartStopped as error:
         fail(ExitCode.STOPPED_AT_ONCE if error.at_once else ExitCode.INTERRUPTED, str(error))
+    except StopForced as error:
+        fail(ExitCode.STOPPED_AT_ONCE if error.at_once else ExitCode.KILLED, str(error))
     except (ClusterError, ConsoleRefused) as error:
         fail(ExitCode.FAILED, str(error))
     except (ConsoleUnreachable, TimeoutError) as error:

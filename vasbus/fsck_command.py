@@ -61,6 +61,7 @@ def _as_json(inspection: Inspection) -> dict[str, object]:
         "schema": inspection.schema,
         "file_bytes": inspection.file_bytes,
         "log_bytes": inspection.log_bytes,
+        "dropped_bytes": inspection.dropped_bytes,
         "rows": inspection.rows,
         "findings": [_finding(finding) for finding in inspection.faults],
         "remarks": [_finding(finding) for finding in inspection.remarks],

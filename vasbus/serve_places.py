@@ -7,14 +7,30 @@ from pathlib import Path
 import typer
 
 from protocol.endpoint import Security, endpoint_complaint, is_tcp, is_wildcard
-from protocol.key_files import load_keys
+from protocol.key_files import key_source
 from protocol.keys import LINK_RULES, Principal
 from protocol.message import NAME_RULE, is_name
-from protocol.system import Addresses
+from protocol.system import Addresses, SystemSettings, local_addresses
 
 LISTENS = {"hypervisor": ("hcall", "fabric", "hmc", "telemetry"), "lpar": ("device",), "nxunit": ("paste",)}
 """The links that each role listens on. The one that it tells others where to find is the last."""
 DIALS: dict[str, tuple[str, ...]] = {"hypervisor": (), "lpar": ("hcall",), "nxunit": ("fabric",)}
+
+
+NOWHERE = "/dev/null"
+"""In place of a folder, where every link that is used is placed by an option."""
+
+
+def addresses_in(
+    system: SystemSettings, folder: Path | None, role: str, listen: list[str] | None, dial: list[str] | None
+) -> Addresses:
+    """The addresses before the options. Raises typer.BadParameter where neither says where a link of this role is."""
+    told = {word.partition("=")[0] for word in [*(listen or ()), *(dial or ())]}
+    missing = [f"--listen {link}=ENDPOINT" for link in LISTENS[role] if link not in told]
+    missing += [f"--dial {link}=ENDPOINT" for link in DIALS[role] if link not in told]
+    if folder is None and missing:
+        raise typer.BadParameter(f"expected a folder, or {', '.join(missing)}", param_hint="--runtime")
+    return local_addresses(system, NOWHERE if folder is None else str(folder))
 
 
 def placed(
@@ -63,8 +79,8 @@ def security_of(path: Path | None, owner: Principal, addresses: Addresses, *, in
         return Security(insecure=insecure)
     if insecure:
         raise typer.BadParameter("expected keys or --insecure, came both", param_hint="--insecure")
-    keyring = load_keys(path).keyring(owner)
+    keys = key_source(path, lambda file: file.keyring(owner))
     for link, endpoint in (("hcall", addresses.hcall), ("fabric", addresses.fabric)):
         if owner.role in LINK_RULES[link].dial and is_tcp(endpoint):
-            keyring.server_key(link, "")
-    return Security(keyring)
+            keys.keyring.server_keys(link, "")
+    return Security(keys)

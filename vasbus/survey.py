@@ -68,6 +68,11 @@ def read_counters(lpar: LparStatus, network: str = LOCAL_NETWORK) -> KernelCount
     )
 
 
+def shown_state(lpar: LparStatus, counters: KernelCounters | None) -> str:
+    """The hypervisor's word, unless it says `running` and the partition's kernel did not answer: `unreachable`."""
+    return lpar.state if counters is not None or lpar.state != "running" else "unreachable"
+
+
 def pool(lpar: LparStatus, credit_type: CreditType) -> PoolStatus:
     """The hypervisor's target and in-use count of one pool."""
     return next(pool for pool in lpar.pools if pool.credit_type is credit_type)
@@ -107,7 +112,7 @@ def _lpar_json(lpar: LparStatus, found: Survey) -> dict[str, object]:
     default, qos = pool(lpar, CreditType.DEFAULT), pool(lpar, CreditType.QOS)
     return {
         "device": lpar.endpoints.get(found.network),
-        "state": lpar.state if counters is not None or lpar.state != "running" else "unreachable",
+        "state": shown_state(lpar, counters),
         "pid": lpar.pid,
         "epoch": lpar.epoch,
         "mode": lpar.mode,

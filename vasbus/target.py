@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,8 @@ import typer
 from deploy.cluster import ClusterFolder
 from hmc.connection import Console, ConsoleUnreachable
 from protocol.endpoint import endpoint_complaint
-from protocol.key_files import KEYS_VARIABLE, load_keys
+from protocol.key_files import KEYS_VARIABLE, key_source
+from protocol.key_source import KeySource
 from protocol.keys import KeyFile, Keyring, KeyRole, Principal
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the local cluster.", envvar="VASBUS_DIR")]
@@ -31,25 +33,25 @@ def use_keys(path: Path | None) -> None:
         os.environ[KEYS_VARIABLE] = str(path)
 
 
-def _key_file() -> KeyFile | None:
+def _keys(choose: Callable[[KeyFile], Keyring]) -> KeySource | None:
     path = os.environ.get(KEYS_VARIABLE)
-    return load_keys(Path(path)) if path else None
+    return key_source(Path(path), choose) if path else None
 
 
-def console_keys() -> Keyring | None:
+def console_keys() -> KeySource | None:
     """The keys for the hmc link and telemetry: those of hmc, else of observer, else of chaos. Raises KeysError."""
-    keys = _key_file()
-    if keys is None:
-        return None
-    roles = (KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)
-    found = next((role for role in roles if Principal(role) in keys.own), KeyRole.HMC)
-    return keys.keyring(Principal(found))
+
+    def choose(keys: KeyFile) -> Keyring:
+        roles = (KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)
+        found = next((role for role in roles if Principal(role) in keys.own), KeyRole.HMC)
+        return keys.keyring(Principal(found))
+
+    return _keys(choose)
 
 
-def client_keys(lpar: str) -> Keyring | None:
+def client_keys(lpar: str) -> KeySource | None:
     """The keys for a process on a partition. Raises KeysError where the file has none for it."""
-    keys = _key_file()
-    return None if keys is None else keys.keyring(Principal(KeyRole.CLIENT, lpar))
+    return _keys(lambda keys: keys.keyring(Principal(KeyRole.CLIENT, lpar)))
 
 
 def hmc_endpoint(folder: Path, hmc: str) -> str:

@@ -48,7 +48,7 @@ class ClientCore:
         self.closed = False
         self.windows = SharedWindows()
         identity = Identity("client", name, entropy(INCARNATION_BYTES), network, pid, {})
-        self.pastes = PasteTraffic(network, self.effects, self.timers, self._paste_changed)
+        self.pastes = PasteTraffic(network, endpoint, self.effects, self.timers, self._paste_changed)
         self.scheduler = Scheduler(self.timers, self._begin)
         self.kernel = KernelSession(endpoint, identity, entropy, self.effects, self.scheduler, self.pastes)
         self._paste_waits: dict[int, list[Callable[[], None]]] = {}

@@ -27,7 +27,8 @@ from lpar.client.tasks import Task
 from protocol.clock import SECOND_US
 from protocol.curve import KeyRefused
 from protocol.effects import DIALLED, Dial, Hangup, Send
-from protocol.keys import Keyring, KeysError
+from protocol.key_source import KeySource
+from protocol.keys import KeysError
 from protocol.socket import Connections
 from protocol.wire import Envelope, WireError, decode, encode
 
@@ -52,7 +53,7 @@ class Driver:
     call back into the client.
     """
 
-    def __init__(self, core: ClientCore, on_message: Trace | None = None, keyring: Keyring | None = None) -> None:
+    def __init__(self, core: ClientCore, on_message: Trace | None = None, keys: KeySource | None = None) -> None:
         self.core = core
         self.on_message = on_message
         self.discarded = 0
@@ -64,7 +65,7 @@ class Driver:
         self._leaderless.set()
         self._followers: dict[int, tuple[Task[Any], threading.Event]] = {}
         self._closed = False
-        self._connections = Connections(self, keyring)
+        self._connections = Connections(self, keys)
         self._poller = zmq.Poller()
         self._wake_read, self._wake_write = os.pipe()
         self._close_pipe = weakref.finalize(self, _close_pipe, self._wake_read, self._wake_write)

@@ -75,7 +75,7 @@ def kernel_failure(failure: OsFailure) -> KernelFailure:
 
 
 def session_dead() -> KernelFailure:
-    """The partition was restarted: what this process held there is gone."""
+    """The session is over, by a restart of the partition or for the want of a connection: what it held is gone."""
     return KernelFailure(errno.ENODEV, KernelReason.DEAD.meaning, KernelReason.DEAD)
 
 

@@ -129,6 +129,8 @@ class KernelSession:
         if isinstance(envelope.body, ByeDone):
             for task in list(self._departing):
                 self.scheduler.resume(task, True)
+        if isinstance(envelope.body, Refused) and envelope.body.code is RefusalCode.DRAINING and not self.epoch:
+            self._not_admitted(envelope.body)
         for event in self.dialer.receive(envelope, now_us):
             if isinstance(event, Established):
                 self._established()
@@ -201,6 +203,12 @@ class KernelSession:
             self.post(CloseDescriptor(descriptor=reply.descriptor), self.epoch, now_us)
         elif isinstance(reply, Mapped):
             self.post(Unmap(mapping=reply.mapping), self.epoch, now_us)
+
+    def _not_admitted(self, refusal: Refused) -> None:
+        """The partition is shutting down: who waits for a session there is told instead of waiting on."""
+        error = _refusal(f"the kernel at {self.endpoint} admits no new process", refusal)
+        for task in list(self._connecting):
+            self.scheduler.resume(task, error=error)
 
     def _session_ended(self, refusal: Refused) -> None:
         dead = refusal.code is RefusalCode.SESSION_DEAD

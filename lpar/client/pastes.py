@@ -18,6 +18,7 @@ from lpar.client.request import Csb, Request, csb_of
 from lpar.client.timers import Timer, Timers
 from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.effects import DIALLED, Effects
+from protocol.endpoint import is_tcp
 from protocol.message import PasteAddress
 from protocol.paste_messages import Crb, CsbBody, Paste, PasteAccepted, PasteCompleted, PasteFaulted, PasteRefused
 from protocol.refusals import RefusalCode
@@ -75,10 +76,17 @@ class PendingPaste:
 
 
 class PasteTraffic:
-    """All pastes of a process. `changed` is told when an attempt's state moves on."""
+    """All pastes of a process. `changed` is told when an attempt's state moves on.
 
-    def __init__(self, network: str, effects: Effects, timers: Timers, changed: Callable[[PendingPaste], None]) -> None:
+    `kernel` is the endpoint of its partition's kernel. Who reaches that over tcp pastes over tcp alone: keys guard
+    nothing else, and a socket's path is one of the NX unit's machine.
+    """
+
+    def __init__(
+        self, network: str, kernel: str, effects: Effects, timers: Timers, changed: Callable[[PendingPaste], None]
+    ) -> None:
         self.network = network
+        self.over_tcp = is_tcp(kernel)
         self.effects = effects
         self.timers = timers
         self.changed = changed
@@ -90,13 +98,16 @@ class PasteTraffic:
     def submit(self, address: PasteAddress, request: Request, now_us: int) -> PendingPaste:
         """Send a paste, or refuse it here while the window's one request has not completed as far as we know.
 
-        Raises OSError with EHOSTUNREACH where the unit has no endpoint on this client's network.
+        Raises OSError with EHOSTUNREACH where the unit has no endpoint on this client's network, or not one for it.
         """
         endpoint = address.endpoints.get(self.network)
         if endpoint is None:
             known = ", ".join(sorted(address.endpoints)) or "none"
             text = f"{address.unit} has no endpoint on network {self.network!r}; it has: {known}"
             raise OSError(errno.EHOSTUNREACH, text)
+        if self.over_tcp and not is_tcp(endpoint):
+            expected = "expected tcp, as its partition is on tcp"
+            raise OSError(errno.EHOSTUNREACH, f"{address.unit} is at {endpoint}: {expected}")
         self._number += 1
         crb = request.crb(self._number)
         pending = PendingPaste(self._number, address, paste_key(endpoint), endpoint, request, crb)

@@ -14,7 +14,7 @@ from lpar.client.steps import Connect, Procedure, now
 from lpar.client.system_calls import open_device, read_file, write_file
 from lpar.client.tally import PasteTally
 from lpar.client.window import open_window
-from protocol.key_files import Keys, keyring_of
+from protocol.key_files import Keys, keys_of
 from protocol.keys import KeyRole
 from protocol.message import LOCAL_NETWORK
 
@@ -46,7 +46,7 @@ class Lpar:
         pid = os.getpid()
         own_name = name or f"client-{pid}-{os.urandom(NAME_BYTES).hex()}"
         core = ClientCore(endpoint, own_name, network, pid, os.urandom)
-        self._begin(Driver(core, on_message, keyring_of(keys, KeyRole.CLIENT)), timeout)
+        self._begin(Driver(core, on_message, keys_of(keys, KeyRole.CLIENT)), timeout)
 
     @classmethod
     def on(cls, runner: Runner, timeout: float = 30.0) -> Self:
@@ -101,12 +101,12 @@ class Lpar:
 
     @property
     def epoch(self) -> int:
-        """The number of this process's session; it rises when the partition was restarted and `reconnect` called."""
+        """The number of this process's session; it rises when that was over and `reconnect` called."""
         return self.driver.inspect(lambda: self.driver.core.epoch)
 
     @property
     def is_alive(self) -> bool:
-        """Whether the session lives as far as is known: false once the partition was restarted or a signal came."""
+        """Whether the session lives as far as is known: false once it was told that it is over, or a signal came."""
         return self.driver.inspect(lambda: self.driver.core.kernel.is_alive)
 
     @property
@@ -119,7 +119,7 @@ class Lpar:
         self.driver.on_message = hook
 
     def reconnect(self) -> None:
-        """After ENODEV (the partition was restarted) or SegmentationFault: start a new session, as a new process.
+        """After ENODEV (the session is over) or SegmentationFault: start a new session, as a new process.
 
         Descriptors of the old one stay dead.
 

@@ -56,7 +56,7 @@ class SharedWindow:
         return None if self.window is None else self.window.mapping
 
     def begin(self, settings: AcceleratorSettings, ledger: Ledger, thread_id: int) -> Procedure[None]:
-        """nx_function_begin: open and map, in a new session where the partition was restarted.
+        """nx_function_begin: open and map, in a new session where the last one is over.
 
         Raises KernelFailure, TimeoutError, MessageRefused, PeerError; nothing stays open then.
         """

@@ -63,10 +63,13 @@ class Attacker:
             if not isinstance(envelope.body, Probe):
                 return envelope
 
-    def hear_waiting(self) -> None:
-        """Throw away what has come."""
+    def hear_waiting(self) -> int:
+        """Throw away what has come; how many messages that was."""
+        heard = 0
         while self._socket.poll(0):
             self._socket.recv_multipart()
+            heard += 1
+        return heard
 
     def ask(self, *frames: bytes) -> Message:
         """Say something and hear the answer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from lpar.client import (
@@ -36,10 +38,10 @@ def address(number: int) -> PasteAddress:
 class Traffic:
     """Paste traffic by itself, with nobody at the other end."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: str = "ipc://lp1") -> None:
         self.effects = Effects()
         self.timers = Timers()
-        self.traffic = PasteTraffic("local", self.effects, self.timers, lambda _pending: None)
+        self.traffic = PasteTraffic("local", kernel, self.effects, self.timers, lambda _pending: None)
 
     def sent(self) -> list[Paste]:
         wishes = self.effects.take().transmissions
@@ -63,6 +65,24 @@ def test_a_stale_token_is_a_fault_and_a_draining_unit_a_busy_one(code: RefusalCo
     pending = traffic.traffic.submit(address(1), REQUEST, 0)
     traffic.traffic.receive(pending.key, Envelope(refuse(code, "", "")), 1)
     assert pending.state.name == state
+
+
+@pytest.mark.parametrize(
+    ("kernel", "unit", "taken"),
+    [("tcp://lp1:1", "ipc://nx1", False), ("tcp://lp1:1", "inproc://nx1", False), ("tcp://lp1:1", "tcp://nx1:1", True),
+     ("ipc://lp1", "ipc://nx1", True), ("ipc://lp1", "tcp://nx1:1", True)],
+)  # fmt: skip
+def test_who_has_its_partition_over_tcp_pastes_to_no_socket_of_its_own_machine(
+    kernel: str, unit: str, taken: bool
+) -> None:
+    """No key guards that, and the path is one that another machine has named."""
+    there = address(1).model_copy(update={"endpoints": {"local": unit}})
+    if taken:
+        assert not Traffic(kernel).traffic.submit(there, REQUEST, 0).is_settled
+        return
+    with pytest.raises(OSError, match=f"nx1 is at {unit}: expected tcp") as caught:
+        Traffic(kernel).traffic.submit(there, REQUEST, 0)
+    assert caught.value.errno == errno.EHOSTUNREACH
 
 
 def test_answers_to_nobody_are_ignored() -> None:

@@ -14,7 +14,7 @@ from hypervisor.rows import PartitionRow, Put, Row
 from hypervisor.store import LedgerStore
 from protocol.codes import ExitCode
 from tests.hypervisor.test_fsck import LP1, SOUND, WINDOW, with_change
-from tests.hypervisor.test_store_exit_codes import newer
+from tests.hypervisor.unusable_ledgers import newer
 from vasbus.command import app
 
 SYSTEM = """

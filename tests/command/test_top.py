@@ -83,6 +83,15 @@ def test_credits_follow_the_stream_between_snapshots() -> None:
     assert model.picture.lpars["lp1"].pools[CreditType.DEFAULT] == Pool(40, 4)
 
 
+@pytest.mark.parametrize("width", [79, 100, 140])
+def test_windows_beyond_the_target_are_shown_as_a_number(width: int) -> None:
+    model = watched()
+    assert "3/40" in "".join(lines(model, 0, width, None))
+    assert " +" not in "".join(lines(model, 0, width, None))
+    model.arrive(1, credits(10, in_use=60), 10)
+    assert "60/40 +20" in "".join(lines(model, 0, width, None))
+
+
 def test_a_gap_is_mended_at_once_but_no_oftener_than_twice_a_second() -> None:
     model = watched()
     assert not model.snapshot_due(SECOND_US)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import msgpack
 import zmq
 
-from protocol.socket import remove_stale_socket
+from protocol.stale_socket import remove_stale_socket
 
 POLL_MS = 20
 

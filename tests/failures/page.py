@@ -31,7 +31,7 @@ FIGURE_CELL = re.compile(r"<br>`([^`]*)`")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One failure and the test that shows it."""
+    """One failure and the test that shows it. `measures`: it reports figures, which then belong on the page."""
 
     part: str
     what: str
@@ -39,6 +39,7 @@ class Row:
     lasts: str
     kept: str
     test: str
+    measures: bool
 
 
 def rows(tests: Path = TESTS) -> list[Row]:
@@ -48,7 +49,8 @@ def rows(tests: Path = TESTS) -> list[Row]:
         part, what = mark.arguments
         if part not in PARTS:
             raise ValueError(f"{mark.test}: expected a part of tests/failures/rows.py, came {part!r}")
-        found.append(Row(part, what, mark.named["seen"], mark.named["lasts"], mark.named["kept"], mark.test))
+        named, measures = mark.named, "figure" in mark.parameters
+        found.append(Row(part, what, named["seen"], named["lasts"], named["kept"], mark.test, measures))
     order = list(PARTS)
     return sorted(found, key=lambda row: order.index(row.part))
 
@@ -71,6 +73,11 @@ def _line(row: Row, figures: Sequence[str]) -> str:
     return f"| {' | '.join(map(cell, (row.what, row.seen, row.lasts, row.kept, shown)))} |"
 
 
+def without_figures(found: Sequence[Row], figures: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tests that report figures of which there is none."""
+    return [row.test for row in found if row.measures and not figures.get(row.test)]
+
+
 def printed_figures(text: str) -> dict[str, list[str]]:
     """The figures that stand in a printed page, by test."""
     figures: dict[str, list[str]] = {}
@@ -88,7 +95,10 @@ def main() -> int:
     missing = [row for row in found if not outcomes.are_green([row.test])]
     for row in missing:
         print(f"not green: {row.part}: {row.what} ({row.test})", file=sys.stderr)
-    if missing:
+    silent = without_figures(found, outcomes.figures)
+    for test in silent:
+        print(f"has a figure to report and reported none: {test}", file=sys.stderr)
+    if missing or silent:
         return 1
     PAGE.write_text(page(found, outcomes.figures))
     print(f"docs/failures.md: {len(found)} rows")

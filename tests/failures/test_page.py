@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.failures.page import PAGE, page, printed_figures, rows
+from tests.failures.page import PAGE, page, printed_figures, rows, without_figures
 from tests.failures.rows import failure
 
 ROW = '@failure("lpar", "dies", seen="Nothing.", lasts="A lease.", kept="All.")\ndef test_a() -> None: ...\n'
@@ -15,6 +15,21 @@ ROW = '@failure("lpar", "dies", seen="Nothing.", lasts="A lease.", kept="All.")\
 def test_the_page_is_not_stale() -> None:
     text = PAGE.read_text()
     assert text == page(rows(), printed_figures(text)), "run `make failures`"
+
+
+def test_every_test_that_measures_has_its_figures_on_the_page() -> None:
+    assert without_figures(rows(), printed_figures(PAGE.read_text())) == [], "run `make failures`"
+
+
+def test_a_test_that_measures_and_reports_nothing_is_found(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    measuring = ROW.replace("test_a()", "test_b(figure: Figure)")
+    (tmp_path / "tests" / "test_one.py").write_text(f"{ROW}{measuring}")
+    found = rows(tmp_path / "tests")
+    silent, told = "tests/test_one.py::test_b", ["took: 3 ms"]
+    assert without_figures(found, {}) == [silent]
+    assert without_figures(found, {"tests/test_one.py::test_a": told}) == [silent]
+    assert without_figures(found, {silent: told}) == []
 
 
 def test_figures_are_printed_beside_their_test_and_read_back(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from protocol.console_messages import (
     WindowRow,
     Windows,
 )
-from protocol.effects import Dial, Effects, Hangup, Peer, Send
+from protocol.effects import Dial, Effects, Hangup, LogLine, Peer, Send
 from protocol.link import LINKS
 from protocol.message import Message
 from protocol.system import SystemSettings
@@ -77,6 +77,7 @@ class Cluster:
         self.store = TableStore()
         self.kill: Kill | None = None
         self.kills = 0
+        self.log: list[LogLine] = []
         self.loses: Callable[[str, Message], bool] = lambda _name, _body: False
         self._random = random.Random(seed)
         self._connections: dict[Peer, End] = {}
@@ -107,8 +108,8 @@ class Cluster:
     def ends(self) -> list[End]:
         return [*self.units.values(), *self.lpars.values(), *self.consoles]
 
-    def new_console(self, name: str) -> FakeConsole:
-        console = FakeConsole(self, name)
+    def new_console(self, name: str, role: str = "hmc") -> FakeConsole:
+        console = FakeConsole(self, name, role)
         self.consoles.append(console)
         console.start()
         return console
@@ -190,6 +191,7 @@ class Cluster:
         return bool(effects.transmissions)
 
     def _settle(self, effects: Effects) -> None:
+        self.log += effects.log
         if effects.writes:
             self._commit(effects.writes)
         for wish in effects.transmissions:

@@ -96,5 +96,5 @@ class End:
 class FakeConsole(End):
     """A management console: its life is its connection."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        super().__init__(cluster, CONSOLE, "hmc", name, cluster.system.times.client_lease_ms, by_beats=False)
+    def __init__(self, cluster: Cluster, name: str, role: str = "hmc") -> None:
+        super().__init__(cluster, CONSOLE, role, name, cluster.system.times.client_lease_ms, by_beats=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ class FakeUnit(End):
     """An NX unit whose contexts are a dict. `mute`: it beats but answers no request of the hypervisor.
 
     `page`: contexts in one answer; `endless`: it always says that there are more. `guard`: the same for each process
-    of the name, as if each found the lock of the one before it free.
+    of the name, as if each found the lock of the one before it free. `twists` makes of an answer what is said instead.
     """
 
     def __init__(self, cluster: Cluster, name: str) -> None:
@@ -76,6 +77,7 @@ class FakeUnit(End):
         self.page = 4096
         self.endless = False
         self.mute = False
+        self.twists: Callable[[Reply], Reply | Refused] = lambda reply: reply
         self.asked: list[Request] = []
         self.noted: set[tuple[int, int]] = set()
         """The faults, by window and number, that the hypervisor has ever said it noted."""
@@ -202,7 +204,7 @@ class FakeUnit(End):
                 self._reply(number, ContextClosed(window_id=window_id, bytes_processed=0))
 
     def _reply(self, number: int, reply: Reply) -> None:
-        self.dialer.answer(self.dialer.session, number, reply)
+        self.dialer.answer(self.dialer.session, number, self.twists(reply))
 
     # The fence: certainly quiet when the latest echoed beat was sent `fence_ms` ago.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.codes import MODIFY_FLAGS, Hcall, HcallCode
 from protocol.hcall_messages import (
     HDeallocateVasWindow,
@@ -89,6 +90,13 @@ def modify_at_a_full_unit(cluster: Cluster) -> HcallCode:
     return cluster.lpars["lp1"].status_of(modify(window_id))
 
 
+def modify_at_a_unit_out_of_reach(cluster: Cluster) -> HcallCode:
+    window_id = cluster.lpars["lp1"].allocate(chip=0).window_id
+    cluster.units["nx0"].cut = True
+    cluster.advance(cluster.system.times.suspect_ms * MILLISECOND_US + SECOND_US)
+    return cluster.lpars["lp1"].status_of(modify(window_id))
+
+
 def modify_with_jobs_in_progress(cluster: Cluster) -> HcallCode:
     window_id = opened(cluster)
     cluster.units["nx0"].contexts[window_id].in_flight = 1
@@ -150,6 +158,7 @@ ANSWERS: dict[Hcall, dict[HcallCode, Way]] = {
         HcallCode.H_SUCCESS: lambda cluster: cluster.lpars["lp1"].status_of(modify(opened(cluster), 88)),
         HcallCode.H_BUSY: modify_while_draining,
         HcallCode.H_LONG_BUSY_ORDER_10_MSEC: modify_at_a_silent_unit,
+        HcallCode.H_LONG_BUSY_ORDER_100_MSEC: modify_at_a_unit_out_of_reach,
         HcallCode.H_PARAMETER: asking(modify(NOBODYS_WINDOW)),
         HcallCode.H_P2: lambda cluster: cluster.lpars["lp1"].status_of(modify(opened(cluster), 1 << 32)),
         HcallCode.H_P3: modify_with_a_bad_thread,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from operator import attrgetter
 
 from hypervisor.rows import ROW_TYPES, AnswerRow, Drop, DropAnswers, Put, Row
 
@@ -41,5 +42,9 @@ class TableStore:
                 del answers[key]
 
 
+KEY_OF = {table: attrgetter(*(field.name for field in fields(table)[: table.KEY])) for table in ROW_TYPES}
+
+
 def key_of(row: Row) -> Key:
-    return tuple(getattr(row, field.name) for field in fields(row)[: row.KEY])
+    key = KEY_OF[type(row)](row)
+    return key if isinstance(key, tuple) else (key,)

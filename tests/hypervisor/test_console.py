@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from protocol.codes import CreditType, WindowStatus
-from protocol.console_messages import ChangeProcessors, ConfigurationApplied, PoolStatus, QueryWindows, Windows
+from protocol.console_messages import (
+    ChangeProcessors,
+    ConfigurationApplied,
+    MigratePartition,
+    PoolStatus,
+    QueryWindows,
+    Windows,
+)
 from protocol.hcall_messages import HDeallocateVasWindow
 from tests.hypervisor.cluster import Cluster, settings, told
 
@@ -112,3 +121,52 @@ def test_the_epochs_of_consoles_never_fall(cluster: Cluster) -> None:
         console.die()
         cluster.restart()
     assert epochs == sorted(set(epochs))
+
+
+@pytest.mark.parametrize("down_s", [0, 2, 8])
+@pytest.mark.parametrize("ended_meanwhile", [True, False])
+def test_a_console_with_a_short_lease_learns_what_became_of_its_change(down_s: int, ended_meanwhile: bool) -> None:
+    """Its connection is made anew by ZeroMQ: that the hypervisor was restarted shows by the silence only."""
+    times = {"client_lease_ms": 500, "fence_ms": 30_000}
+    cluster = Cluster(settings(times=times)).start()
+    cluster.hold("lp1", hold=True)
+    other = cluster.new_console("other")
+    cluster.wait(lambda: other.dialer.established)
+    number = other.send(ChangeProcessors(lpar="lp1", cores=-1, wait_ms=60_000))
+    cluster.pump()
+    other.cut = True
+    cluster.restart()
+    cluster.advance(down_s * SECOND_US)
+    if ended_meanwhile:
+        cluster.hold("lp1", hold=False)
+        cluster.wait(lambda: cluster.lpar_status("lp1").acknowledged == 1)
+    other.cut = False
+    cluster.advance(5 * SECOND_US)
+    assert (other.epoch, other.ended) == (2, None)
+    cluster.hold("lp1", hold=False)
+    cluster.advance(5 * SECOND_US)
+    applied = told(other.answers[number], ConfigurationApplied)
+    assert (applied.lpar, applied.generation, applied.total_after) == ("lp1", 1, 20)
+
+
+def test_a_console_that_does_not_come_back_is_forgotten_after_a_while() -> None:
+    cluster = Cluster(settings(times={"client_lease_ms": 500})).start()
+    other = cluster.new_console("other")
+    cluster.wait(lambda: other.dialer.established)
+    other.send(MigratePartition(lpar="lp1", hold_ms=0, wait_ms=1))
+    cluster.pump()
+    cluster.restart()
+    other.die()
+    cluster.advance(9 * SECOND_US)
+    assert "other" in cluster.core.hmc.sessions
+    cluster.advance(2 * SECOND_US)
+    assert "other" not in cluster.core.hmc.sessions
+
+
+def test_observers_leave_places_for_those_who_manage_the_machine() -> None:
+    cluster = Cluster(settings(limits={"sessions": 16})).start()
+    observers = [cluster.new_console(f"observer-{number}", "observer") for number in range(20)]
+    cluster.advance(5 * SECOND_US)
+    assert sum(observer.dialer.established for observer in observers) == 14
+    operator = cluster.new_console("operator")
+    cluster.wait(lambda: operator.dialer.established)

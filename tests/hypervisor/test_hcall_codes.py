@@ -36,9 +36,11 @@ NOT_GIVEN = {
     (Hcall.H_MODIFY_VAS_WINDOW, LONG_1): "is for requests that a deallocation waits for",
     (Hcall.H_DEALLOCATE_VAS_WINDOW, STATE): "there are no page table entries that could be invalid",
 }
-ADDED = {(Hcall.H_MODIFY_VAS_WINDOW, HcallCode.H_HARDWARE): "the NX unit has less room than it said"}
+ADDED = {
+    (Hcall.H_MODIFY_VAS_WINDOW, HcallCode.H_HARDWARE): "the NX unit has less room than it said",
+    (Hcall.H_MODIFY_VAS_WINDOW, HcallCode.H_LONG_BUSY_ORDER_100_MSEC): "the NX unit is taken for dead or hung",
+}
 OTHERS = {
-    HcallCode.H_LONG_BUSY_ORDER_100_MSEC: "no wait for a unit is that long: the kernel knows the hint, and clamps it",
     HcallCode.H_IN_USE: "names the refusal of a second session of one name; no hcall ends with it",
 }
 OTHER_HCALLS = {Hcall.H_SET_PPP, Hcall.H_JOIN, Hcall.H_VASI_SIGNAL, Hcall.H_VASI_STATE}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor import ledger_files
 from hypervisor.finding import Finding, Weight
 from hypervisor.fsck_system import compare
 from hypervisor.inspection import inspect
@@ -23,10 +24,11 @@ from protocol.node import StoreError
 from protocol.system import SystemSettings
 from tests.hypervisor.cluster import Cluster, settings
 from tests.hypervisor.test_fsck import IDS, LP1, SOUND, WINDOW, with_change
-from tests.hypervisor.test_store_exit_codes import (
+from tests.hypervisor.unusable_ledgers import (
     HOLDER,
     UNUSABLE,
     as_somebody_else,
+    others_may_open,
 )
 
 
@@ -123,6 +125,25 @@ def holder(path: Path) -> Iterator[None]:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_no_hypervisor_starts_with_a_ledger_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after the first of its files: a lock of POSIX is lost with any descriptor of the file that is closed."""
+    path = ledger(tmp_path)
+    tried: list[bool] = []
+
+    named = ledger_files.beside
+
+    def watched(ledger: Path, suffix: str) -> Path:
+        tried.append(others_may_open(path))
+        return named(ledger, suffix)
+
+    monkeypatch.setattr(ledger_files, "beside", watched)
+    before = contents(tmp_path)
+    assert inspect(path).findings == []
+    assert (len(tried) > len(ledger_files.SUFFIXES), any(tried)) == (True, False)
+    assert contents(tmp_path) == before
+    assert others_may_open(path)
 
 
 def test_a_running_hypervisors_ledger_is_left_alone(tmp_path: Path) -> None:

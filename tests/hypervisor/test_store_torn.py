@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from hypervisor.inspection import inspect
 from hypervisor.rows import AnswerRow, CounterRow, Drop, Put, Row, Write
 from hypervisor.store import LedgerStore
 from tests.failures.rows import failure
@@ -44,6 +45,11 @@ class Recording:
 
     def rows_at(self, length: int) -> list[Row]:
         return next(rows for end, rows in reversed(self.commits) if end <= length)
+
+    def committed(self, length: int) -> int:
+        """The bytes of a log of this length that are whole commits, or their header alone."""
+        ends = [end for end, _ in self.commits if end <= length]
+        return max([*ends, HEADER_BYTES if length >= HEADER_BYTES else 0])
 
     @contextmanager
     def cut(self, log: bytes) -> Iterator[LedgerStore]:
@@ -94,9 +100,63 @@ def test_a_log_that_is_cut_anywhere_is_recovered_to_the_last_commit(recording: R
     place = data.draw(st.one_of(st.integers(0, len(recording.log)), near_a_frame))
     length = min(max(0, place), len(recording.log))
     with recording.cut(recording.log[:length]) as store:
-        assert store.load() == recording.rows_at(length)
+        assert store.found == store.load() == recording.rows_at(length)
         store.commit([Put(CounterRow("change", 1))])
         assert CounterRow("change", 1) in store.load()
+
+
+@given(data=st.data())
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_fsck_says_how_much_of_a_cut_log_is_dropped(recording: Recording, data: st.DataObject) -> None:
+    length = data.draw(st.integers(0, len(recording.log)))
+    assert dropped_of(recording.file, recording.log[:length]) == length - recording.committed(length)
+
+
+@given(data=st.data())
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_fsck_says_how_much_of_a_log_with_a_changed_byte_is_dropped(recording: Recording, data: st.DataObject) -> None:
+    place = data.draw(st.integers(HEADER_BYTES, len(recording.log) - 1))
+    wrong = bytearray(recording.log)
+    wrong[place] ^= 1
+    dropped = dropped_of(recording.file, bytes(wrong))
+    assert dropped == len(wrong) - recording.committed(place) or is_salt(place)
+
+
+@pytest.mark.parametrize("log", [b"garbage\n", bytes(HEADER_BYTES), b"\x37\x7f\x06\x82" + bytes(9_000)])
+def test_fsck_says_that_a_log_which_is_none_is_dropped(recording: Recording, log: bytes) -> None:
+    assert dropped_of(recording.file, log) == len(log)
+
+
+def test_what_an_earlier_log_left_behind_the_last_commit_is_not_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    log = path.with_name("ledger-wal")
+    with closing(LedgerStore(path)) as store:
+        for number in range(1, SYNCED):
+            store.commit(turn(number))
+        length = log.stat().st_size
+        store.database.execute("PRAGMA wal_checkpoint(RESTART)")
+        store.commit([Put(CounterRow("change", 1))])
+        assert log.stat().st_size == length
+        file, left = path.read_bytes(), log.read_bytes()
+    assert dropped_of(file, left) == 0
+
+
+def dropped_of(file: bytes, log: bytes) -> int:
+    """What `vasbus fsck` says is dropped of a log, also in words."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger"
+        path.write_bytes(file)
+        path.with_name("ledger-wal").write_bytes(log)
+        inspection = inspect(path)
+    remarks = [remark.text for remark in inspection.remarks if remark.what == "write-ahead log"]
+    said = f"its last {inspection.dropped_bytes} of {len(log)} bytes are no whole commit, and are dropped"
+    assert remarks == ([said] if inspection.dropped_bytes else [])
+    return inspection.dropped_bytes
+
+
+def is_salt(place: int) -> bool:
+    """Whether a byte of the log is in the first salt of a frame: one less may make it a frame of an earlier log."""
+    return 8 <= (place - HEADER_BYTES) % FRAME_BYTES < 12
 
 
 @given(data=st.data())

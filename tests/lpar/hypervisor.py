@@ -42,7 +42,7 @@ from protocol.hcall_messages import (
     WindowAllocated,
 )
 from protocol.listener import Listener
-from protocol.message import PasteAddress, Reply, Request
+from protocol.message import Message, PasteAddress, Reply, Request
 from protocol.paste_messages import CSB_ADDRESS, PAGE_BYTES, SOURCE_ADDRESS
 from protocol.refusals import RefusalCode
 from protocol.session import Called, Event, Session
@@ -93,6 +93,10 @@ class FakeHypervisor:
     silent: bool = False
     """Whether questions for the configuration wait for `speak`."""
     unanswered: list[Called] = field(default_factory=list)
+    tells: deque[Message] = field(default_factory=deque)
+    """What is said to the next questions for the configuration."""
+    notes: deque[Message] = field(default_factory=deque)
+    """What is said to the next reports."""
     without_address: bool = False
     faults: dict[int, deque[NxFault]] = field(default_factory=dict)
     fetched: list[tuple[int, int]] = field(default_factory=list)
@@ -113,8 +117,8 @@ class FakeHypervisor:
             generation=lambda _session: self.generation,
         )
 
-    def returns(self, request: type[Request], *scripted: Scripted) -> None:
-        """Queue returns of an hcall; when they are used up it works again."""
+    def returns(self, request: type[Request], *scripted: Scripted | None) -> None:
+        """Queue returns of an hcall, None where it works; when they are used up it works again."""
         self.script.setdefault(request, deque()).extend(scripted)
 
     def fails_at(self, request: type[Request], position: int, code: HcallCode) -> None:
@@ -171,8 +175,9 @@ class FakeHypervisor:
             return
         if isinstance(body, Reconfigured):
             self.reports.append(body)
-            self.pending = None
-            self.listener.answer(event.session, event.number, Noted())
+            noted = self.notes.popleft() if self.notes else Noted()
+            self.pending = None if isinstance(noted, Noted) else self.pending
+            self.listener.answer(event.session, event.number, noted)
             return
         self.made.append(body)
         self.numbers.append(event.number)
@@ -190,7 +195,8 @@ class FakeHypervisor:
         while self.unanswered:
             event = self.unanswered.pop(0)
             told = self.generation if self.told_generation is None else self.told_generation
-            answer = Configuration(generation=told, hundredths=self.hundredths, change=self.pending)
+            truth = Configuration(generation=told, hundredths=self.hundredths, change=self.pending)
+            answer = self.tells.popleft() if self.tells else truth
             self.listener.answer(event.session, event.number, answer)
 
     def release(self, code: HcallCode | None = None) -> None:

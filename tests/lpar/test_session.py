@@ -201,6 +201,7 @@ def test_stop_is_bounded_by_the_kernels_deadline() -> None:
     exit_wish = partition.core.effects.exit
     assert exit_wish is not None
     assert exit_wish.code is ExitCode.UNFINISHED
+    assert "left behind: 1 windows, 1 operations under way" in exit_wish.reason
 
 
 def test_stop_without_a_session_ends_at_once() -> None:

@@ -109,6 +109,8 @@ class Bench:
     lose: Callable[[Message], bool] = nothing
     silent: bool = False
     """The hypervisor leaves FaultRaised unanswered."""
+    ready_answer: Message = field(default_factory=fabric.UnitNoted)
+    """What the hypervisor answers to UnitReady."""
     events: list[Event] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     log: list[LogLine] = field(default_factory=list)
@@ -268,7 +270,7 @@ class Bench:
     def _note(self, event: Called) -> None:
         """Answer what the unit asks of the hypervisor."""
         if not isinstance(event.body, fabric.FaultRaised):
-            self.hypervisor.answer(event.session, event.number, fabric.UnitNoted())
+            self.hypervisor.answer(event.session, event.number, self.ready_answer)
         elif not self.silent:
             self.hypervisor.answer(event.session, event.number, fabric.FaultNoted())
 

@@ -33,6 +33,7 @@ class Opening:
     credits: int
     process_id: int
     shut: bool = False
+    refused: int = -1
     waiting_closes: list[int] = field(default_factory=list)
 
 
@@ -68,7 +69,7 @@ class RequestLog:
         return [entry for entry in self.log if entry.stage == "queued" and entry.high is high]
 
     def verdict(self, window_id: int, token: bytes, number: int) -> str:
-        """What the unit is to say to a paste."""
+        """What the unit is to say to a paste; a number that is refused stays so."""
         opening = self.opening(window_id)
         if opening is None or opening.token != token:
             return "faulted"
@@ -80,11 +81,14 @@ class RequestLog:
         if opening.shut:
             return "faulted"
         repeats = last is not None and number == last.number
-        if not repeats and len(self.holders(opening)) >= opening.credits:
+        if not repeats and number <= opening.refused:
             return "refused"
         full = len(self.queue(opening.qos)) >= self.slots(opening.qos)
-        assert not (full and opening.qos), "QoS is guaranteed"
-        return "refused" if full else "repeat" if repeats else "accepted"
+        if full or (not repeats and len(self.holders(opening)) >= opening.credits):
+            assert not (full and opening.qos), "QoS is guaranteed"
+            opening.refused = max(opening.refused, number)
+            return "refused"
+        return "repeat" if repeats else "accepted"
 
     def held_low(self, entry: Entry) -> bool:
         """Whether high-priority work waits behind a request; a repeat is held as its original was."""

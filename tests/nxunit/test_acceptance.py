@@ -93,7 +93,7 @@ def test_a_full_fifo_refuses_and_queues_nothing(bench: Bench) -> None:
     assert bench.unit.statistics().refused == {RefusalCause.FIFO_FULL: 2}
     assert bench.unit.statistics().normal_queued == 4
     assert bench.unit.take_job(bench.now_us) is not None
-    assert bench.paste(5, 1) == [("accepted", 1)], "the slot is free when the engine has pulled the request"
+    assert bench.paste(5, 2) == [("accepted", 2)], "the slot is free when the engine has pulled the request"
     assert bench.paste(6, 1) == [("refused", 1)]
 
 
@@ -194,12 +194,16 @@ def test_a_number_below_the_last_is_ignored(bench: Bench) -> None:
     assert bench.unit.statistics().outdated == 2
 
 
-def test_a_refused_number_may_be_used_again(bench: Bench) -> None:
+def test_a_refused_number_stays_refused(bench: Bench) -> None:
+    """A copy of it that the network was late with is not run: its sender has gone on to a new number."""
     bench.program(1)
     bench.paste(1, 1)
-    assert bench.paste(1, 2) == [("refused", 2)]
+    assert bench.paste(1, 3) == [("refused", 3)]
     bench.work()
-    assert bench.paste(1, 2) == [("accepted", 2)]
+    assert [bench.paste(1, number) for number in (3, 2)] == [[("refused", 3)], [("refused", 2)]]
+    assert bench.paste(1, 4) == [("accepted", 4)]
+    statistics = bench.unit.statistics()
+    assert (statistics.accepted, statistics.outdated) == (2, 2)
 
 
 def test_a_client_that_is_gone_does_not_hold_up_the_unit(bench: Bench) -> None:

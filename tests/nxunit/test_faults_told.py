@@ -104,7 +104,7 @@ def test_a_fault_that_the_hypervisor_refuses_is_held_for_the_next_session(bench:
     (called,) = bench.told_of(fabric.FaultRaised)
     bench.hypervisor.answer(called.session, called.number, refuse(RefusalCode.BODY, "a window of this unit", "1"))
     bench.pump()
-    assert "request_refused" in [line.event for line in bench.log]
+    assert "answer_contradicts" in [line.event for line in bench.log]
     assert bench.faults_held == 1
     bench.silent = False
     bench.restart_hypervisor()

@@ -81,7 +81,7 @@ def test_a_translation_fault_holds_a_window_credit_and_no_slot(bench: Bench) -> 
     assert bench.unit.statistics().high_queued == 0
     assert answers(bench, QOS_WINDOWS, 2) == ["refused"] * 20
     bench.give_back(101, 1)
-    assert bench.paste(101, 2) == [("accepted", 2)]
+    assert bench.paste(101, 3) == [("accepted", 3)]
 
 
 @fidelity(

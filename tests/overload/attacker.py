@@ -1,7 +1,7 @@
 """A process that attacks while it is told to: MODE DEVICE PASTE, then lines `go` and `hold` on its standard input.
 
-It yields the processor to everybody else, as an attacker on a machine of its own would: what is measured is the
-queues.
+Where messages are many it yields the processor to everybody else, as an attacker on a machine of its own would: what is
+measured is the queues.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def pasting(stack: ExitStack, device: str, paste: str) -> Burst:
 
     def burst() -> None:
         for index, (attacker, address) in enumerate(zip(attackers, addresses, strict=True)):
-            attacker.hear_waiting()
+            if not attacker.hear_waiting() and numbers[index]:
+                continue
             numbers[index] += 1
             body = Paste(
                 window_id=address.window_id, token=address.token, number=numbers[index],
@@ -117,7 +118,8 @@ def told() -> bool:
 
 def main() -> None:
     mode, device, paste = sys.argv[1:]
-    os.nice(19)
+    if mode != "endless":
+        os.nice(19)
     with ExitStack() as stack:
         burst = MODES[mode](stack, device, paste)
         print("held", flush=True)

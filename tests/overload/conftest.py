@@ -13,6 +13,7 @@ import pytest
 from tests.processes.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("hypervisor", "nx0", "lp1", "lp2", "lp3")
 SYSTEM = """
 [system]
 name = "overload"
@@ -76,6 +77,10 @@ class Attack:
         self.bursts += int(self.hear().split()[1])
 
 
+Starter = Callable[[str, str], Attack]
+"""Start an attacker of a mode at a partition."""
+
+
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running cluster; each process may have 256 MiB."""
@@ -87,8 +92,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def attack(cluster: Cluster) -> Iterator[Callable[[str, str], Attack]]:
-    """Start an attacker of a mode at a partition."""
+def attack(cluster: Cluster) -> Iterator[Starter]:
+    """Attackers that end with the test."""
     attacks: list[Attack] = []
 
     def start(mode: str, lpar: str) -> Attack:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from deploy.cluster import ClusterFolder
 from deploy.launcher import serve_command
 from deploy.processes import find_processes
 from hmc.connection import Console, ConsoleUnreachable
-from lpar.client import KernelFailure, Lpar, Request
-from protocol.codes import CompletionCode, ExitCode
+from lpar.client import KernelFailure, Lpar, MessageRefused, PasteArea, PasteRefused, Request
+from protocol.codes import CompletionCode, ExitCode, KernelReason
+from protocol.refusals import RefusalCode
 from tests.conftest import Figure
 from tests.failures.rows import failure
 from tests.overload.conftest import SYSTEM
@@ -28,7 +30,17 @@ from tests.processes.cluster import eventually
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
 PARTS = (("hypervisor", "hypervisor"), ("nxunit", "nx0"), ("lpar", "lp1"))
-KERNEL_DEADLINE = "[times]\nkernel_deadline_ms = 2000"
+LEASE_S = 20.0
+TIMES = {"kernel_deadline_ms": 2_000, "lpar_lease_ms": 20_000, "client_lease_ms": 20_000, "fence_ms": 60_000}
+"""Leases so long that what a process gives back at its end is not taken for what its lease gives back."""
+PASTERS = 6
+
+
+def with_times(system: str, times: dict[str, int]) -> str:
+    """A system file with other times."""
+    kept = [line for line in system.splitlines() if line.split(" ")[0] not in times]
+    place = kept.index("[times]") + 1
+    return "\n".join([*kept[:place], *(f"{key} = {value}" for key, value in times.items()), *kept[place:]])
 
 
 def no_device(lpar: Lpar) -> bool:
@@ -65,6 +77,12 @@ class Started:
         units = [unit.state for unit in status.units if unit.name == "nx0"]
         return [*units, *(lpar.state for lpar in status.lpars if lpar.name == "lp1")] == ["running", "running"]
 
+    def in_use(self) -> int:
+        """The credits of lp1 that the hypervisor counts as taken."""
+        with Console(self.folder.addresses().hmc) as console:
+            (lp1,) = (lpar for lpar in console.system().lpars if lpar.name == "lp1")
+        return sum(pool.in_use for pool in lp1.pools)
+
     def said(self, name: str, event: str) -> bool:
         return event in self.folder.log_path(name).read_text()
 
@@ -79,7 +97,7 @@ class Started:
 def started(tmp_path: Path) -> Iterator[Started]:
     """A hypervisor, a unit and a partition."""
     folder = ClusterFolder(tmp_path / "cluster")
-    folder.create(SYSTEM.replace("[times]", KERNEL_DEADLINE))
+    folder.create(with_times(SYSTEM, TIMES))
     found = Started(folder)
     try:
         found.start()
@@ -101,15 +119,69 @@ def started(tmp_path: Path) -> Iterator[Started]:
 )
 def test_each_role_drains_at_the_first_signal_and_exits_with_0(started: Started, figure: Figure) -> None:
     with started.lpar() as lpar:
-        lpar.open_window()
-        area = lpar.open_window().map()
-        pending = area.paste(Request(0, b"under way " * 50_000, 600_000))
+        areas = [lpar.open_window().map() for _ in range(PASTERS)]
+        pending = [area.paste(Request(0, b"under way " * 50_000, 600_000)) for area in areas]
+        assert started.in_use() == PASTERS
         began = time.monotonic()
         assert started.end("lp1", signal.SIGTERM) == ExitCode.OK
-        assert pending.wait(10).code is CompletionCode.OK, "what was accepted is finished"
+        assert started.in_use() == 0, "the credits are back before the process has ended"
+        assert time.monotonic() - began < LEASE_S / 2
+        assert [paste.wait(10).code for paste in pending] == [CompletionCode.OK] * PASTERS, "all that was accepted"
     assert started.end("nx0", signal.SIGTERM) == ExitCode.OK
     assert started.end("hypervisor", signal.SIGTERM) == ExitCode.OK
     figure("three processes, one after the other", time.monotonic() - began, "s")
+
+
+@failure(
+    "shutdown",
+    "an NX unit is asked to stop while requests come",
+    seen="Pastes are refused, as by a unit that is busy: software takes over, or the window waits.",
+    lasts="Until the unit is started again.",
+    kept="Every request that was accepted: it is completed before the unit ends.",
+)
+def test_a_unit_that_stops_completes_what_it_has_accepted_and_takes_no_more(started: Started) -> None:
+    completed: list[CompletionCode] = []
+    request = Request(0, os.urandom(200_000).hex().encode(), 600_000)
+
+    def until_refused(area: PasteArea) -> bool:
+        while True:
+            try:
+                pending = area.paste(request)
+            except PasteRefused:
+                return True
+            completed.append(pending.wait(10).code)
+
+    with started.lpar() as lpar, ThreadPoolExecutor(PASTERS) as beside:
+        pasters = [beside.submit(until_refused, lpar.open_window().map()) for _ in range(PASTERS)]
+        eventually(lambda: len(completed) > 3 * PASTERS, "all of them paste")
+        assert started.end("nx0", signal.SIGTERM) == ExitCode.OK
+        assert all(paster.result(DEADLINE_S) for paster in pasters), "each was told, none waits for a lost request"
+    assert set(completed) == {CompletionCode.OK}
+
+
+@failure(
+    "shutdown",
+    "a process opens a window, or comes to life, on a partition that is shutting down",
+    seen="Opens of the device end with ENODEV (`no_device`); a new process is refused (`draining`).",
+    lasts="Until the partition is started again.",
+    kept="What is open already: its requests are completed.",
+)
+def test_a_partition_that_stops_turns_opens_and_new_processes_away_by_name(started: Started) -> None:
+    with started.lpar() as lpar:
+        window = lpar.open_window()
+        window.map()
+        started.processes["hypervisor"].send_signal(signal.SIGSTOP)
+        started.processes["lp1"].send_signal(signal.SIGTERM)
+        eventually(lambda: no_device(lpar), "opens are turned away")
+        with pytest.raises(KernelFailure) as failed:
+            lpar.open_device()
+        assert failed.value.reason is KernelReason.NO_DEVICE
+        began = time.monotonic()
+        with pytest.raises(MessageRefused) as refused:
+            started.lpar()
+        assert refused.value.code is RefusalCode.DRAINING
+        assert time.monotonic() - began < 1
+        assert started.processes["lp1"].poll() is None, "it is winding up"
 
 
 @failure(

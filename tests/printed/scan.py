@@ -12,11 +12,12 @@ TESTS = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """One decorator: its arguments, all of them texts, and the test that carries it."""
+    """One decorator: its arguments, all of them texts, and the test that carries it with what that takes."""
 
     test: str
     arguments: tuple[str, ...]
     named: dict[str, str]
+    parameters: tuple[str, ...]
 
 
 def marked(decorator: str, tests: Path = TESTS) -> Iterator[Marked]:
@@ -30,13 +31,13 @@ def marked(decorator: str, tests: Path = TESTS) -> Iterator[Marked]:
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 for call in function.decorator_list:
                     if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
-                        yield _read(call, decorator, f"{name}::{function.name}")
+                        yield _read(call, decorator, f"{name}::{function.name}", function.args)
 
 
-def _read(call: ast.Call, decorator: str, test: str) -> Marked:
+def _read(call: ast.Call, decorator: str, test: str, taken: ast.arguments) -> Marked:
     try:
         arguments = tuple(str(ast.literal_eval(argument)) for argument in call.args)
         named = {word.arg: str(ast.literal_eval(word.value)) for word in call.keywords if word.arg}
     except ValueError as problem:
         raise ValueError(f"{test}: expected literals in @{decorator}, came {ast.unparse(call)}") from problem
-    return Marked(test, arguments, named)
+    return Marked(test, arguments, named, tuple(each.arg for each in (*taken.args, *taken.kwonlyargs)))

@@ -124,3 +124,14 @@ class Cluster:
 def counter(lpar: Lpar, file: str, pool: str = "default_capabilities") -> int:
     """One of the sysfs counters."""
     return int(lpar.read(f"{SYSFS}/{pool}/{file}"))
+
+
+def session_epochs(cluster: Cluster) -> dict[str, tuple[int, int]]:
+    """By partition: its epoch and generation."""
+    with cluster.console() as console:
+        return {lpar.name: (lpar.epoch, lpar.generation) for lpar in console.system().lpars}
+
+
+def partition_state(cluster: Cluster, name: str) -> str:
+    with cluster.console() as console:
+        return next(lpar.state for lpar in console.system().lpars if lpar.name == name)

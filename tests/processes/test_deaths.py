@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
-import sys
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from deploy.launcher import serve_command
-from lpar.client import KernelFailure, NxGzip, Request
+from lpar.client import NxGzip, Request
 from protocol.codes import CompletionCode, ExitCode, FallbackReason, FunctionCode, WindowStatus
 from tests.conftest import Figure
 from tests.failures.rows import failure
-from tests.processes.cluster import Cluster, eventually
+from tests.processes.clients import client_process
+from tests.processes.cluster import Cluster, eventually, partition_state, session_epochs
 
 REQUEST = Request(FunctionCode.COMPRESS_FHT, b"alive " * 1000, 10_000)
-CLIENT = """
-import sys
-from lpar.client import Lpar
-with Lpar(sys.argv[1]) as lpar:
-    windows = [lpar.open_window() for _ in range(5)]
-    print("open", flush=True)
-    sys.stdin.read()
-"""
 BUSY_CLIENT = """
 import sys, threading, time
 from lpar.client import Lpar
@@ -55,44 +44,6 @@ with Lpar(sys.argv[1]) as lpar:
     sys.stdin.read()
 """
 """Holds the interpreter's lock in one C loop for so long that its other threads cannot run: it measures that."""
-
-
-@contextmanager
-def client_process(
-    cluster: Cluster, name: str, program: str = CLIENT, *arguments: str
-) -> Iterator[subprocess.Popen[str]]:
-    """A client that holds five windows and then waits, or does what the program says."""
-    endpoint = cluster.folder.addresses().device[name]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, endpoint, *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_killed_client_costs_its_credits_for_one_lease(cluster: Cluster, figure: Figure) -> None:
-    with client_process(cluster, "lp1") as client:
-        assert cluster.in_use("lp1") == 5
-        client.kill()
-        took_s = eventually(lambda: cluster.in_use("lp1") == 0, "its windows are closed")
-    figure("client killed to credits free (lease 0.5 s)", took_s, "s")
-    assert took_s < 5 * (0.5 + 0.2)
-
-
-def test_a_stopped_client_that_comes_back_within_its_lease_keeps_its_windows(cluster: Cluster) -> None:
-    with client_process(cluster, "lp1") as client:
-        before = [row.window_id for row in cluster.windows("lp1")]
-        client.send_signal(signal.SIGSTOP)
-        client.send_signal(signal.SIGCONT)
-        with cluster.lpar("lp1") as lp1:
-            lp1.open_window().close()
-        assert [row.window_id for row in cluster.windows("lp1")] == before
 
 
 @failure(
@@ -124,19 +75,6 @@ def test_a_restarted_hypervisor_costs_nobody_a_window(cluster: Cluster, figure: 
     assert cluster.windows() == []
 
 
-def test_a_killed_partition_gives_its_credits_back_and_starts_anew(cluster: Cluster, figure: Figure) -> None:
-    with client_process(cluster, "lp2"):
-        assert cluster.in_use("lp2") == 5
-        cluster.kill("lp2")
-        took_s = eventually(lambda: cluster.in_use("lp2") == 0, "its windows are fenced")
-        figure("partition killed to credits free (lease 1.5 s)", took_s, "s")
-        assert took_s < 5 * 1.5
-        cluster.up()
-        with cluster.lpar("lp2") as lp2:
-            lp2.open_window().close()
-    assert cluster.in_use("lp2") == 0
-
-
 def test_windows_of_a_killed_unit_work_again_when_it_is_back(cluster: Cluster) -> None:
     with cluster.lpar("lp2") as lp2:
         window = lp2.open_window()
@@ -148,17 +86,6 @@ def test_windows_of_a_killed_unit_work_again_when_it_is_back(cluster: Cluster) -
         assert window.run(REQUEST, timeout=20).code is CompletionCode.OK
         window.close()
     eventually(lambda: cluster.in_use("lp2") == 0, "the window is closed")
-
-
-def session_epochs(cluster: Cluster) -> dict[str, tuple[int, int]]:
-    """By partition: its epoch and generation."""
-    with cluster.console() as console:
-        return {lpar.name: (lpar.epoch, lpar.generation) for lpar in console.system().lpars}
-
-
-def partition_state(cluster: Cluster, name: str) -> str:
-    with cluster.console() as console:
-        return next(lpar.state for lpar in console.system().lpars if lpar.name == name)
 
 
 def test_a_partition_stopped_for_less_than_its_lease_has_lost_nothing(cluster: Cluster) -> None:
@@ -177,30 +104,6 @@ def test_a_partition_stopped_for_less_than_its_lease_has_lost_nothing(cluster: C
         assert (session_epochs(cluster), cluster.windows()) == (epochs, rows)
         assert window.run(REQUEST).code is CompletionCode.OK
         window.close()
-
-
-def test_a_partition_stopped_for_longer_is_told_that_it_is_dead(cluster: Cluster, figure: Figure) -> None:
-    with cluster.lpar("lp1") as lp1:
-        window = lp1.open_window()
-        gzip = NxGzip(lp1, on_suspend="reopen", mode="nx", small_bytes=0)
-        gzip.open()
-        epochs, pid = session_epochs(cluster), cluster.pid("lp1")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            took_s = eventually(lambda: cluster.in_use("lp1") == 0, "its credits are free")
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        figure("partition stopped to credits free (lease 1.5 s)", took_s, "s")
-        assert took_s < 5 * 1.5
-        eventually(lambda: session_epochs(cluster)["lp1"] > epochs["lp1"], "it has a new session")
-        with pytest.raises(KernelFailure) as dead:
-            window.run(REQUEST)
-        assert dead.value.errno == errno.ENODEV
-        data = os.urandom(50_000)
-        assert zlib.decompress(gzip.compress(data), wbits=31) == data
-        assert gzip.statistics().reopenings == 1
-        gzip.close()
-    eventually(lambda: cluster.in_use("lp1") == 0, "the window of the new session is closed")
 
 
 def test_a_stopped_unit_costs_a_request_its_deadline_and_comes_back(cluster: Cluster, figure: Figure) -> None:

@@ -39,7 +39,7 @@ def probes_sent(cluster: Cluster, name: str) -> int:
     "client",
     "makes no call for long",
     seen="Nothing.",
-    lasts="A million beats, which is eleven days of the sample system's; then its connection is lost.",
+    lasts="As long as it likes; shown for 768 beats, three times what the link's queue holds.",
     kept="Its session and its windows, those too that are closed for want of credit.",
 )
 def test_a_client_that_makes_no_call_keeps_its_windows_and_its_session(cluster: Cluster) -> None:

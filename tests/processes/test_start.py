@@ -19,8 +19,9 @@ from tests.processes.parts import processes, settled
 LPARS = 200
 WINDOWS_EACH = 50
 AIM_S = 1.0
-BUSY_LIMIT_S = 15.0
-"""Half a fence, so that nothing waited for one; the aim is for free cores, and those of the tests are shared."""
+"""Asserted on the hypervisor's own processor time, which other work on the machine does not add to."""
+BUSY_LIMIT_S = 5 * AIM_S
+"""Asserted on the clock: what the aim may become while others have the cores for four fifths of the time."""
 WAIT_S = 60.0
 SYSTEM = """
 [system]
@@ -58,8 +59,9 @@ def processor_s(pid: int) -> float:
 @failure(
     "hypervisor",
     "killed and restarted with 200 partitions and 10,000 windows",
-    seen="Hcalls are put off with RETRY and answered when every NX unit has told what it holds.",
-    lasts="The start of one process and the reports of its units; the aim is 1 s on two free cores.",
+    seen="New windows are put off with RETRY until every NX unit has told what it holds.",
+    lasts="The start of one process and the reports of its units: below 1 s of its processor time, and of the clock "
+    "where it has a core to itself; on busy cores below 5 s.",
     kept="Every session and every window, and the requests that were under way.",
 )
 def test_the_first_window_after_a_restart_with_10_000_others(
@@ -91,4 +93,5 @@ def test_the_first_window_after_a_restart_with_10_000_others(
         )
         with Console(started.folder.addresses().hmc) as console:
             assert {row.window_id for row in console.windows() if row.state == "open"} == windows
-        assert (used_s < 2 * AIM_S, first_s < BUSY_LIMIT_S) == (True, True)
+        assert used_s < AIM_S
+        assert first_s < BUSY_LIMIT_S

@@ -35,6 +35,7 @@ class RealCaller:
         self.socket: NodeSocket | None = None
         self.events: list[Event] = []
         self.received: list[Envelope] = []
+        self.sent: list[Envelope] = []
 
     def __enter__(self) -> Self:
         self.dialer.open(monotonic_us())
@@ -75,6 +76,7 @@ class RealCaller:
                 self.socket = NodeSocket.dial(self.context, HCALL, wish.endpoint)
             elif isinstance(wish, Send) and self.socket is not None:
                 self.socket.send(DIALLED, encode(wish.envelope))
+                self.sent.append(wish.envelope)
 
     def connect(self) -> Self:
         self.until(lambda: self.dialer.established, "a session")

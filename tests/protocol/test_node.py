@@ -58,7 +58,7 @@ def test_a_request_is_stored_and_then_answered(running: Running) -> None:
         ((b"\xc1\xc1",), RefusalCode.GARBAGE),
         ((b"\x91" * 100_000,), RefusalCode.GARBAGE),
         ((b"", b"", b""), RefusalCode.GARBAGE),
-        ((bytes(2 << 20),), RefusalCode.FRAME_SIZE),
+        ((bytes((1 << 20) + 1),), RefusalCode.FRAME_SIZE),
         ((*encode(Envelope(QUERY, 1, 1)), b"bytes"), RefusalCode.FRAMES),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from protocol.metrics_server import MetricsPlace, MetricsServer
 from protocol.node_metrics import NodeCounters
 from protocol.refusals import RefusalCode
 from protocol.run import build_info, run_node, serve_metrics
-from protocol.session_messages import Probe
+from protocol.session_messages import Hello, Probe
 from protocol.wire import refuse
 from tests.protocol.caller import DEADLINE_S, RealCaller
-from tests.protocol.counting_node import CountingCore, FileStore
+from tests.protocol.counting_node import SHORT, CountingCore, FileStore
 from tests.protocol.running import Running
 from tests.protocol.test_metrics_server import samples, scrape
 from tests.protocol.test_node import StallingStore
@@ -68,14 +69,24 @@ def test_a_node_counts_what_passes_its_sockets_its_turns_and_its_commits(running
             caller.dialer.call(caller.dialer.session, QUERY, 0)
         caller.raw(b"\xc1")
         caller.until(lambda: len(caller.answers()) == 5, "answers")
+    # On a busy machine the caller repeats what is not answered in time, or dials anew.
+    hellos = sum(isinstance(envelope.body, Hello) for envelope in caller.sent)
     families = list(running.node.snapshots.ask(DEADLINE_S))
     messages = values(families, "vasbus_messages_total")
-    repeats_too = messages["hcall", "received", "query_configuration"]
-    assert isinstance(repeats_too, int)
-    assert repeats_too >= 5
-    assert messages["hcall", "sent", "configuration"] == repeats_too
-    assert messages["hcall", "received", "hello"] == 1
-    assert values(families, "vasbus_messages_refused_total") == {("hcall", "garbage"): 1}
+    received, sent, greeted = (
+        messages[key]
+        for key in (
+            ("hcall", "received", "query_configuration"),
+            ("hcall", "sent", "configuration"),
+            ("hcall", "received", "hello"),
+        )
+    )
+    assert isinstance(received, int)
+    assert isinstance(sent, int)
+    assert isinstance(greeted, int)
+    assert 5 <= sent <= received
+    assert 1 <= greeted <= hellos
+    assert values(families, "vasbus_messages_refused_total")["hcall", "garbage"] == 1
     for name, least in (("vasbus_turn_seconds", 3), ("vasbus_commit_seconds", 1)):
         distribution = values(families, name)[()]
         assert isinstance(distribution, Distribution)
@@ -108,7 +119,8 @@ def test_metrics_that_raise_end_neither_the_node_nor_the_wait(running: Running) 
 
 def test_a_loop_that_does_not_answer_is_503_and_the_next_scrape_after_it_is_served(folder: Path) -> None:
     store = StallingStore()
-    running = Running(folder, store)
+    # The caller does not beat while the scrape waits: with a short lease its end would be a second commit.
+    running = Running(folder, store, terms=replace(SHORT, lease_us=60_000_000))
     with serve_metrics(running.node, MetricsPlace("127.0.0.1", 0)) as server, RealCaller(running.endpoint) as caller:
         caller.connect()
         store.stall.set()

@@ -114,3 +114,65 @@ def test_after_a_restart_a_connection_lived_session_has_one_lease_to_come_back(l
     session = lifelong.listener.sessions["lp1"]
     end_us = lifelong.now_us + LIFELONG.lease_us + LIFELONG.drift_margin_us
     assert lifelong.listener.lease_end_us(session) == end_us
+
+
+def test_a_connection_that_is_made_again_under_its_routing_id_carries_its_session_on(lifelong: Bench) -> None:
+    """Whatever the program at its end does meanwhile: it says nothing here."""
+    host = lifelong.connected()
+    session, peer = lifelong.listener.sessions["lp1"], host.peer
+    assert peer is not None
+    lifelong.listener.unreachable(peer, lifelong.now_us)
+    assert (session.peer, session.gone_us) == (None, lifelong.now_us)
+    lifelong.seen.clear()
+    lifelong.pass_time(LIFELONG.beat_us + 1)
+    assert (session.peer, session.gone_us) == (peer, None)
+    assert lifelong.arrived(Probe)
+    lifelong.pass_time(60 * SECOND_US)
+    assert not lifelong.of(Closed)
+    assert len(host.of(Established)) == 1
+
+
+def test_a_lost_connection_is_looked_for_in_vain_until_its_lease_ends_and_not_after(lifelong: Bench) -> None:
+    host = lifelong.connected()
+    session = lifelong.listener.sessions["lp1"]
+    lifelong.kill(host)
+    lifelong.pass_time(LIFELONG.beat_us)
+    assert session.gone_us is not None
+    end_us = session.gone_us + LIFELONG.lease_us + LIFELONG.drift_margin_us
+    lifelong.pass_time(end_us - lifelong.now_us - 1)
+    assert session.alive
+    assert session.peer is None
+    lifelong.pass_time(1)
+    assert endings(lifelong) == [(1, Ending.LEASE)]
+    lifelong.seen.clear()
+    lifelong.pass_time(60 * SECOND_US)
+    assert not lifelong.seen
+    assert not lifelong.listener._by_peer, "nothing is kept of it"
+
+
+def test_what_is_said_on_a_lost_connection_shows_that_it_is_back(lifelong: Bench) -> None:
+    welcome = welcome_of(raw(lifelong, b"c1", hello()))
+    session = lifelong.listener.sessions["lp1"]
+    lifelong.listener.unreachable(b"c1", lifelong.now_us)
+    raw(lifelong, b"c1", QUERY, epoch=welcome.epoch, number=1)
+    assert (session.peer, session.gone_us) == (b"c1", None)
+
+
+def test_a_session_that_moved_is_not_looked_for_where_it_was_lost(lifelong: Bench) -> None:
+    welcome = welcome_of(raw(lifelong, b"c1", hello()))
+    lifelong.listener.unreachable(b"c1", lifelong.now_us)
+    raw(lifelong, b"c2", hello(epoch=1, secret=welcome.secret))
+    assert refusals_of(raw(lifelong, b"c1", QUERY, epoch=1, number=1)) == [RefusalCode.NO_SESSION]
+    assert lifelong.listener.sessions["lp1"].peer == b"c2"
+
+
+def test_a_connection_carries_one_session_and_another_hello_ends_the_first_at_once(lifelong: Bench) -> None:
+    """Else one connection could fill the table with names."""
+    first = hello("a", incarnation=b"a" * 16)
+    for number in range(50):
+        name = f"n{number}"
+        assert welcome_of(raw(lifelong, b"c1", hello(name, incarnation=bytes(15) + bytes([number])))).name == name
+        assert list(lifelong.listener.sessions) == [name]
+    assert [ending for _, ending in endings(lifelong)] == [Ending.REPLACED] * 49
+    welcome_of(raw(lifelong, b"c2", first))
+    assert set(lifelong.listener.sessions) == {"n49", "a"}, "another connection has its own"

@@ -13,7 +13,8 @@ import zmq
 
 from protocol.effects import DIALLED
 from protocol.link import HCALL, PASTE, Link
-from protocol.socket import BATCH_LIMIT, NodeSocket, Unreachable, remove_stale_socket
+from protocol.socket import BATCH_LIMIT, NodeSocket, Unreachable
+from protocol.stale_socket import remove_stale_socket
 
 Context = zmq.Context[zmq.Socket[bytes]]
 DEADLINE_S = 10.0

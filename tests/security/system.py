@@ -1,4 +1,4 @@
-"""A whole system on tcp with keys: the real cores in their node loops, one thread each; and a peer with words by hand.
+"""A whole system on tcp with keys: the real cores in their node loops, one thread each.
 
 Partition lp3 is not started: a test may be it.
 """
@@ -15,24 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import zmq
-
 from hypervisor.core import HypervisorCore
 from lpar.core import LparCore
 from nxunit.core import UnitCore
 from nxunit.engine import Engine
 from protocol.codes import ExitCode
 from protocol.dialer import Identity
-from protocol.effects import DIALLED, Core, Effects, Exit, Peer
+from protocol.effects import Core, Effects, Exit, Peer
 from protocol.key_files import init_keys, load_keys
-from protocol.keys import LINK_RULES, KeyFile, Keyring, KeysError, Principal, principals_of
-from protocol.link import LINKS
+from protocol.keys import KeyFile, Keyring, Principal, principals_of
 from protocol.message import Message
 from protocol.node import Node, monotonic_us
-from protocol.session_messages import Hello, Probe, Welcome
-from protocol.socket import NodeSocket
 from protocol.system import SystemSettings, parse_system
-from protocol.wire import Envelope, decode, encode
+from protocol.wire import Envelope
 
 M = TypeVar("M", bound=Message)
 DEADLINE_S = 20.0
@@ -183,7 +178,8 @@ def _assemble(settings: SystemSettings, keys_folder: Path) -> Secured:
     hypervisor = HypervisorCore(settings, [], os.urandom, os.getpid(), {"local": links["telemetry"]})
     lpars = {
         lpar.name: LparCore(
-            settings, lpar, _identity("lpar", lpar.name, device[lpar.name]), links["hcall"], os.urandom
+            settings, lpar, _identity("lpar", lpar.name, device[lpar.name]), links["hcall"], os.urandom,
+            clients_are_root=False,
         )
         for lpar in settings.lpar
         if lpar.name != ABSENT
@@ -197,15 +193,15 @@ def _assemble(settings: SystemSettings, keys_folder: Path) -> Secured:
     system = Secured(settings, keys_folder, keys, hypervisor, lpars, units, links, device, paste)
     served = {link: links[link] for link in ("hcall", "fabric", "hmc")}
     system.nodes.append(
-        Node(Halting(hypervisor), served, NoStore(), links["telemetry"], keyring=system.keyring("hypervisor"))
+        Node(Halting(hypervisor), served, NoStore(), links["telemetry"], keys=system.keyring("hypervisor"))
     )
     for name, lpar_core in lpars.items():
         keyring = system.keyring(f"lpar:{name}")
-        system.nodes.append(Node(Halting(lpar_core), {"device": device[name]}, keyring=keyring))
+        system.nodes.append(Node(Halting(lpar_core), {"device": device[name]}, keys=keyring))
     for name, unit_core in units.items():
         work = _worker(unit_core, Engine(settings.request_limit_bytes, settings.low_limit_bytes))
         keyring = system.keyring(f"nx:{name}")
-        system.nodes.append(Node(Halting(unit_core), {"paste": paste[name]}, work=work, keyring=keyring))
+        system.nodes.append(Node(Halting(unit_core), {"paste": paste[name]}, work=work, keys=keyring))
     return system
 
 
@@ -228,72 +224,3 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < end_s, f"not within {DEADLINE_S:g} s: {what}"
         time.sleep(0.01)
-
-
-def beyond_its_role(system: Secured, owner: str, link: str, name: str) -> Keyring:
-    """The key pair of `owner` in the hands of a program that dials where it should not: our own would not."""
-    rule = LINK_RULES[link]
-    pair = system.keyring(owner).pair
-    role = next(iter(sorted(rule.dial)))
-    mask = Principal(role, name if link == "device" else "")
-    return Keyring(mask, pair, system.keys.public)
-
-
-class Stranger:
-    """A connection with any key, on which anything can be said."""
-
-    def __init__(self, link: str, endpoint: str, keyring: Keyring | None, listener: str = "") -> None:
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.link = LINKS[link]
-        try:
-            self.socket = NodeSocket.dial(self.context, self.link, endpoint, keyring, listener)
-        except KeysError:
-            self.context.term()
-            raise
-        self.epoch = 0
-        self.number = 0
-
-    def __enter__(self) -> Stranger:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-        self.context.term()
-
-    def say(self, body: Message, epoch: int | None = None, number: int = 0, frames: tuple[bytes, ...] = ()) -> None:
-        epoch = self.epoch if epoch is None else epoch
-        self.raw(encode(Envelope(body, epoch, number, min(1, epoch), frames)))
-
-    def raw(self, frames: Sequence[bytes]) -> None:
-        self.socket.send(DIALLED, frames)
-
-    def hear(self, kind: type[M], deadline_s: float = DEADLINE_S) -> M:
-        """The next message of a kind; others are passed over. Raises KeyRefused where no connection comes about."""
-        end_s = time.monotonic() + deadline_s
-        while time.monotonic() < end_s:
-            if self.socket.zmq.poll(20):
-                envelope = decode(self.socket.zmq.recv_multipart(), self.link.down)
-                if isinstance(envelope.body, kind):
-                    return envelope.body
-            elif self.socket._watch is not None:
-                self.socket._watch.check()
-        raise AssertionError(f"no {kind.__name__} within {deadline_s:g} s")
-
-    def hello(self, role: str, name: str, kind: type[M]) -> M:
-        """Say HELLO and hear what comes of it."""
-        self.say(Hello(role=role, name=name, incarnation=os.urandom(16)), epoch=0)
-        answer = self.hear(kind)
-        if isinstance(answer, Welcome):
-            self.epoch = answer.epoch
-        return answer
-
-    def knock(self, deadline_s: float) -> Welcome:
-        """Say something and wait for any connection. Raises KeyRefused where none comes about."""
-        self.say(Probe(), epoch=0)
-        return self.hear(Welcome, deadline_s)
-
-    def ask(self, body: Message, kind: type[M]) -> M:
-        """Make a request and hear its answer."""
-        self.number += 1
-        self.say(body, number=self.number)
-        return self.hear(kind)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from protocol.key_files import PUBLIC_FILE, export_keys, init_keys, keyring_of, load_keys, secret_path
+from protocol.key_files import PUBLIC_FILE, export_keys, init_keys, keys_of, load_keys, secret_path
 from protocol.keys import KeyRole, KeysError, Principal, principals_of
 from protocol.system import parse_system
 from tests.security.system import SYSTEM
@@ -89,10 +89,10 @@ def test_an_exported_file_has_one_secret_and_the_public_keys_it_needs(folder: Pa
     keys, whole = load_keys(out), load_keys(folder)
     assert keys.own == {LP1: whole.own[LP1]}
     assert set(map(str, keys.public)) == {"lpar:lp1", "nx:nx0", "nx:nx1"}
-    ring = keyring_of(out, KeyRole.CLIENT)
+    ring = keys_of(out, KeyRole.CLIENT)
     assert ring is not None
-    assert ring.server_key("device", "") == whole.own[Principal(KeyRole.LPAR, "lp1")].public
-    assert ring.server_key("paste", "nx1") == whole.own[Principal(KeyRole.NX, "nx1")].public
+    assert ring.keyring.server_keys("device", "") == (whole.own[Principal(KeyRole.LPAR, "lp1")].public,)
+    assert ring.keyring.server_keys("paste", "nx1") == (whole.own[Principal(KeyRole.NX, "nx1")].public,)
 
 
 def test_an_export_overwrites_nothing(folder: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_export_overwrites_nothing(folder: Path, tmp_path: Path) -> None:
 
 def test_a_folder_gives_no_client_key_by_itself_because_it_has_several(folder: Path) -> None:
     with pytest.raises(KeysError, match="exactly one client, there are: client:lp1, client:lp2, client:lp3"):
-        keyring_of(folder, KeyRole.CLIENT)
+        keys_of(folder, KeyRole.CLIENT)
 
 
 @pytest.mark.parametrize(

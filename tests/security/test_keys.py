@@ -23,6 +23,7 @@ from protocol.keys import (
     public_lines,
 )  # fmt: skip
 from protocol.link import LINKS
+from protocol.refusals import RefusalCode
 from protocol.session_messages import Bye, Hello
 from protocol.system import parse_system
 from protocol.wire import Envelope, WireError
@@ -100,26 +101,36 @@ def hello(role: str, name: str) -> Envelope:
     ("sender", "role", "name"),
     [
         ("lpar:lp1", "lpar", "lp1"), ("nx:nx0", "nxunit", "nx0"), ("client:lp1", "client", "anything"),
-        ("hmc", "hmc", "hmc-1"), ("observer", "observer", "top"), ("chaos", "chaos", "c"), ("enrol", "enrol", "new"),
+        ("hmc", "hmc", "hmc-1"), ("observer", "observer", "top"), ("chaos", "chaos", "c"),
     ],
 )  # fmt: skip
 def test_a_hello_that_fits_its_key_is_let_through(sender: str, role: str, name: str) -> None:
-    check_claim(sender, hello(role, name))
+    check_claim(Principal.parse(sender), hello(role, name))
 
 
 @pytest.mark.parametrize(
     ("sender", "role", "name"),
-    [("lpar:lp1", "lpar", "lp2"), ("lpar:lp1", "nxunit", "lp1"), ("client:lp1", "hmc", "x"), ("enrol", "lpar", "lp1"),
-     (None, "lpar", "lp1"), ("", "hmc", "x")],
+    [("lpar:lp1", "lpar", "lp2"), ("lpar:lp1", "nxunit", "lp1"), ("client:lp1", "hmc", "x"), ("enrol", "lpar", "lp1")],
 )  # fmt: skip
-def test_a_hello_that_does_not_is_refused(sender: str | None, role: str, name: str) -> None:
+def test_a_hello_that_does_not_is_refused(sender: str, role: str, name: str) -> None:
     with pytest.raises(WireError) as refused:
-        check_claim(sender, hello(role, name))
+        check_claim(Principal.parse(sender), hello(role, name))
     assert refused.value.refusal.code.definite
 
 
 def test_only_hello_claims_anything() -> None:
-    check_claim(None, Envelope(Bye()))
+    check_claim(Principal.parse("lpar:lp1"), Envelope(Bye()))
+
+
+@pytest.mark.parametrize(("role", "name"), [("lpar", "lp1"), ("enrol", "new")])
+def test_the_enrolment_key_is_told_that_it_can_claim_no_partition(role: str, name: str) -> None:
+    with pytest.raises(WireError) as refused:
+        check_claim(Principal.parse("enrol"), hello(role, name))
+    refusal = refused.value.refusal
+    assert refusal.code is RefusalCode.KEY
+    assert "no partition can be claimed with the enrolment key" in refusal.expected
+    assert "(lpar:NAME)" in refusal.expected
+    assert name in refusal.came
 
 
 # Key files.
@@ -162,9 +173,9 @@ def test_a_keyring_says_which_key_is_missing() -> None:
     keys = parse_keys(own_line(owner, make_pair()), "file")
     ring = keys.keyring(owner)
     with pytest.raises(KeysError, match="no public key of lpar:lp1: export it again"):
-        ring.server_key("device", "")
+        ring.server_keys("device", "")
     with pytest.raises(KeysError, match="no public key of nx:nx7"):
-        ring.server_key("paste", "nx7")
+        ring.server_keys("paste", "nx7")
     with pytest.raises(KeysError, match="expected a secret key of hmc, there are those of: client:lp1"):
         keys.keyring(Principal(KeyRole.HMC))
     with pytest.raises(KeysError, match="exactly one hmc or observer"):
@@ -172,7 +183,7 @@ def test_a_keyring_says_which_key_is_missing() -> None:
     assert keys.only(KeyRole.CLIENT) == ring
 
 
-def test_a_second_public_key_of_a_principal_is_taken_too_and_the_first_is_dialled() -> None:
+def test_a_second_public_key_of_a_principal_is_taken_too_and_expected_in_turn() -> None:
     """That is how a key is changed without a moment in which neither works."""
     hypervisor, nx = Principal(KeyRole.HYPERVISOR), Principal(KeyRole.NX, "nx0")
     old, new = make_pair(), make_pair()
@@ -180,11 +191,10 @@ def test_a_second_public_key_of_a_principal_is_taken_too_and_the_first_is_dialle
     ring = parse_keys(lines, "file").keyring(hypervisor)
     assert ring.authorise("fabric", old.public) == ring.authorise("fabric", new.public) == nx
     assert ring.authorise("hcall", new.public) is None
-    lines = own_line(nx, old) + public_lines({hypervisor: (new.public, old.public)}, [hypervisor])
-    assert (
-        parse_keys(lines.replace(f"public hypervisor {old.public}\n", ""), "file").keyring(nx).server_key("fabric", "")
-        == new.public
-    )
+    lines = own_line(nx, make_pair()) + public_lines({hypervisor: (new.public, old.public)}, [hypervisor])
+    dialling = parse_keys(lines.replace(f"public hypervisor {old.public}\n", ""), "file").keyring(nx)
+    assert dialling.server_keys("fabric", "") == (new.public,)
+    assert parse_keys(lines, "file").keyring(nx).server_keys("fabric", "") == (new.public, old.public)
 
 
 # What libzmq asks.
@@ -203,7 +213,7 @@ def test_the_zap_answer_names_the_principal_or_refuses() -> None:
     ring = parse_keys(lines, "file").keyring(hypervisor)
     key = z85.decode(pair.public.encode())
     reply, facts = answer(zap_request(b"fabric", b"CURVE", key), ring)
-    assert (reply[:3], reply[4], facts) == ([b"1.0", b"7", b"200"], b"nx:nx0", None)
+    assert (reply[:3], reply[4], facts) == ([b"1.0", b"7", b"200"], pair.public.encode(), None)
     for link, mechanism, credential, owner in (
         (b"hcall", b"CURVE", key, "nx:nx0"), (b"paste", b"CURVE", key, "nx:nx0"), (b"nolink", b"CURVE", key, "nx:nx0"),
         (b"fabric", b"CURVE", bytes(32), "unknown"), (b"fabric", b"CURVE", b"short", None),

@@ -16,7 +16,8 @@ from protocol.key_files import init_keys, load_keys
 from protocol.keys import Keyring, KeysError, Principal, principals_of
 from protocol.session_messages import Welcome
 from tests.failures.rows import failure
-from tests.security.system import Secured, Stranger, beyond_its_role
+from tests.security.stranger import Stranger, beyond_its_role
+from tests.security.system import Secured
 
 Figure = Callable[[str, float, str], None]
 DENIAL_S = 15.0

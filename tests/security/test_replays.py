@@ -59,6 +59,12 @@ def test_a_session_is_resumed_in_its_role_alone(bench: Bench) -> None:
     assert refusals_of(raw(bench, b"c2", other)) == [RefusalCode.SESSION_DEAD]
 
 
+def test_nor_is_a_hello_in_another_role_the_one_before_its_welcome_was_heard(bench: Bench) -> None:
+    welcome_of(raw(bench, b"c1", hello()))
+    assert refusals_of(raw(bench, b"c2", hello().model_copy(update={"role": "observer"}))) == [RefusalCode.IN_USE]
+    assert bench.listener.sessions["lp1"].peer == b"c1"
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_a_request_on_a_connection_without_a_session_is_refused_whatever_its_epoch(bench: Bench, epoch: int) -> None:
     raw(bench, b"c1", hello())

@@ -21,7 +21,7 @@ from protocol.system import Addresses, local_addresses, parse_system
 from tests.failures.rows import failure
 from tests.security.system import DEADLINE_S, SYSTEM, free_port
 from vasbus.command import app
-from vasbus.serve_places import placed, security_of
+from vasbus.serve_places import addresses_in, placed, security_of
 
 
 @dataclass
@@ -138,7 +138,7 @@ def test_a_process_without_its_key_does_not_start(shell: Shell) -> None:
     with pytest.raises(KeysError, match="cannot read the key file"):
         security_of(keys, nx0, addresses(), insecure=False)
     init_keys(keys, [Principal.parse("lpar:lp1"), nx0])
-    assert security_of(keys, nx0, addresses(), insecure=False).keyring is not None
+    assert security_of(keys, nx0, addresses(), insecure=False).keys is not None
     dialled = placed(addresses(), "nxunit", "nx0", None, ["fabric=tcp://127.0.0.1:9"], None)
     with pytest.raises(KeysError, match="no public key of hypervisor"):
         security_of(keys, nx0, dialled, insecure=False)
@@ -178,3 +178,17 @@ def test_a_process_listens_dials_and_is_advertised_where_it_is_told() -> None:
     assert told.hcall == "tcp://hv:7101"
     assert told.advertised == {"local": inside, "host": host}
     assert placed(addresses(), "lpar", "lp1", None, None, None) == addresses()
+
+
+def test_without_a_folder_every_link_of_the_role_has_to_be_placed() -> None:
+    system = parse_system(SYSTEM, "secured.toml")
+    listen, dial = ["paste=tcp://127.0.0.1:7300"], ["fabric=tcp://127.0.0.1:7102"]
+    with pytest.raises(typer.BadParameter, match="expected a folder, or --dial fabric=ENDPOINT"):
+        addresses_in(system, None, "nxunit", listen, None)
+    with pytest.raises(
+        typer.BadParameter, match="expected a folder, or --listen device=ENDPOINT, --dial hcall=ENDPOINT"
+    ):
+        addresses_in(system, None, "lpar", None, None)
+    told = placed(addresses_in(system, None, "nxunit", listen, dial), "nxunit", "nx0", listen, dial, None)
+    assert (told.paste["nx0"], told.fabric) == ("tcp://127.0.0.1:7300", "tcp://127.0.0.1:7102")
+    assert addresses_in(system, Path("/run/x"), "hypervisor", None, None) == addresses()

@@ -22,7 +22,8 @@ from protocol.session_messages import Bye, ByeDone, Refused, Welcome
 from protocol.telemetry_messages import HcallMade
 from protocol.wire import Envelope, encode
 from tests.failures.rows import failure
-from tests.security.system import Secured, Stranger, beyond_its_role, eventually
+from tests.security.stranger import Stranger, beyond_its_role
+from tests.security.system import ABSENT, Secured, eventually
 
 Figure = Callable[[str, float, str], None]
 SYSFS = "/sys/devices/virtual/misc/vas/vas0/gzip/default_capabilities/nr_used_credits"
@@ -43,7 +44,7 @@ MEBIBYTE = 1 << 20
 @pytest.mark.parametrize(
     ("link", "owner", "role", "name"),
     [
-        ("hcall", "lpar:lp2", "lpar", "lp1"), ("hcall", "lpar:lp2", "nxunit", "lp2"), ("hcall", "enrol", "lpar", "lp1"),
+        ("hcall", "lpar:lp2", "lpar", "lp1"), ("hcall", "lpar:lp2", "nxunit", "lp2"),
         ("fabric", "nx:nx1", "nxunit", "nx0"), ("hmc", "observer", "hmc", "c"), ("hmc", "observer", "chaos", "c"),
         ("hmc", "chaos", "hmc", "c"), ("hmc", "hmc", "observer", "c"), ("device", "client:lp1", "kernel", "c"),
     ],
@@ -57,6 +58,17 @@ def test_a_hello_that_claims_another_role_or_name_than_its_key_is_refused(
     assert refusal.code is RefusalCode.KEY
     assert "by the key of this connection" in refusal.expected
     assert name in refusal.came
+
+
+@pytest.mark.parametrize(("role", "name"), [("lpar", ABSENT), ("enrol", "anybody")])
+def test_the_enrolment_key_gets_a_connection_and_is_told_that_it_can_claim_nothing(
+    system: Secured, role: str, name: str
+) -> None:
+    with Stranger("hcall", system.links["hcall"], system.keyring("enrol")) as stranger:
+        refusal = stranger.hello(role, name, Refused)
+    assert refusal.code is RefusalCode.KEY
+    assert "no partition can be claimed with the enrolment key" in refusal.expected
+    assert (name in refusal.came, "(lpar:NAME)" in refusal.expected) == (True, True)
 
 
 def test_an_lpar_cannot_act_for_another(system: Secured) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from hmc.requests import ConsoleRequests
+from hmc.requests import ConsoleRequests, NotKnown
 from lpar.client.core import ClientCore
 from lpar.client.runner import Trace
 from lpar.client.steps import Procedure
@@ -92,7 +92,7 @@ class ConsoleHost:
         self.system.run_until(lambda: number in core.answers or core.ended is not None or not self.host.alive)
         if number not in core.answers and core.ended is None:
             raise ProcessKilled(self.host.name)
-        return core.ended or core.answers.pop(number)
+        return core.ended or as_reply(core.answers.pop(number))
 
     def close(self) -> None:
         """Exit without a word."""
@@ -105,3 +105,8 @@ def _attempt(work: Callable[[], object]) -> tuple[object, BaseException | None]:
         return work(), None
     except Exception as error:
         return None, error
+
+
+def as_reply(outcome: Reply | Refused | NotKnown) -> Reply | Refused:
+    """What a console was told; where it learned that nothing is known, why its session was over."""
+    return outcome.refusal if isinstance(outcome, NotKnown) else outcome

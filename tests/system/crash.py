@@ -74,26 +74,31 @@ class Killer(Watcher):
                 self.system.later(self.away_us, lambda: self.system.revive(host.name))
 
 
-def calm_life() -> Counter[Point]:
-    """The points of a life without deaths other than its own, with how often each comes up."""
+def calm_life(turn_us: int = 0) -> Counter[Point]:
+    """The points of a life without deaths other than its own, with how often each comes up.
+
+    `turn_us`: how long a server reads on before it ends a turn (links.py); 0: each message has a turn of its own.
+    """
     recorder = Recorder()
-    live([recorder], [])
+    live([recorder], [], turn_us=turn_us)
     return recorder.points
 
 
-def crashed_life(killers: Sequence[Killer], *, strict: bool = True) -> list[tuple[str, str]]:
+def crashed_life(killers: Sequence[Killer], *, strict: bool = True, turn_us: int = 0) -> list[tuple[str, str]]:
     """A life in which these kill. Raises AssertionError with the rule that was broken; who was killed."""
     victims: list[tuple[str, str]] = []
     for killer in killers:
         killer.victims = victims
-    live(killers, victims, strict=strict)
+    live(killers, victims, strict=strict, turn_us=turn_us)
     return victims
 
 
-def live(watchers: Sequence[Watcher], victims: Sequence[tuple[str, str]], *, strict: bool = True) -> None:
+def live(
+    watchers: Sequence[Watcher], victims: Sequence[tuple[str, str]], *, strict: bool = True, turn_us: int = 0
+) -> None:
     """The workload from the boot to the last credit, with every check."""
     audit = Audit()
-    system = booted(crash_system(), SEED, [audit, *watchers])
+    system = booted(crash_system(), SEED, [audit, *watchers], turn_us)
     workload = Workload(system, victims, strict)
     workload.run()
     system.watchers = [audit]

@@ -132,7 +132,8 @@ class World:
 
     def intruder(self, endpoint: str, role: str, name: str) -> None:
         """Somebody who claims a name; gone when he has been refused twice or for good."""
-        core = ConsoleRequests(endpoint, Identity(role, name, self.system.random.randbytes(16), "local", 1, {}))
+        entropy = self.system.random.randbytes
+        core = ConsoleRequests(endpoint, Identity(role, name, entropy(16), "local", 1, {}), entropy)
         host = self.system.start(role, f"intruder-{self.system.next_pid()}", core, {})
         until_us = self.system.now_us + 800_000
         self.system.run_until(lambda: core.ended is not None or self.system.now_us > until_us)

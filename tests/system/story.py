@@ -11,9 +11,9 @@ from tests.system.watching import Watcher
 SETTLE_US = 20_000_000
 
 
-def booted(settings: SystemSettings, seed: int, watchers: Sequence[Watcher] = ()) -> System:
+def booted(settings: SystemSettings, seed: int, watchers: Sequence[Watcher] = (), turn_us: int = 0) -> System:
     """A system whose every part is up."""
-    system = System(settings, seed, watchers)
+    system = System(settings, seed, watchers, turn_us)
     system.run_until(lambda: is_up(system))
     return system
 

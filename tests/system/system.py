@@ -6,92 +6,45 @@ over, as in the node loop; a crash forgets everything else. Watchers are told of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from itertools import count
-from random import Random
 from typing import Any
 
 from hmc.requests import ConsoleRequests
 from hypervisor.core import HypervisorCore
-from lpar.client.links import link_of
 from lpar.client.process import Lpar
 from lpar.core import LparCore
 from nxunit.core import UnitCore
 from nxunit.engine import Engine
 from protocol.dialer import Identity
-from protocol.effects import DIALLED, Dial, Hangup, Send
-from protocol.link import LINKS
+from protocol.effects import Dial, Hangup, Send
 from protocol.system import SystemSettings, local_addresses
-from protocol.wire import decode, encode
 from tests.hypervisor.table_store import TableStore
 from tests.system.actors import ClientHost as ClientHost
 from tests.system.actors import ConsoleHost as ConsoleHost
+from tests.system.links import LATENCY_US as LATENCY_US
+from tests.system.links import Connection as Connection
+from tests.system.links import Host as Host
+from tests.system.links import Links
+from tests.system.links import Weather as Weather
 from tests.system.watching import Killed, StepKind, Watcher
 
-LATENCY_US = (50, 400)
-LATE_US = 200_000
 JOB_US = 300
-RUN_LIMIT_US = 600_000_000
 
 
-@dataclass(slots=True)
-class Weather:
-    """What the network does to each message, as probabilities."""
+class System(Links):
+    """Hosts on their links. `turn_us`: for how long a server goes on reading before it ends a turn (links.py)."""
 
-    loss: float = 0.0
-    repeat: float = 0.0
-    late: float = 0.0
-
-
-@dataclass(slots=True)
-class Host:
-    """One process: its core and the turn it needs. `alive` is false once it was killed; `number` is its alone.
-
-    `cause` is what its present turn began with: the type of a message, or `start`, `timer`, `job` or `gone`.
-    """
-
-    role: str
-    name: str
-    number: int
-    core: Any
-    listens: dict[str, str]
-    alive: bool = True
-    connections: dict[str, bytes] = field(default_factory=dict)
-    ticking_us: int | None = None
-    cause: str = "start"
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A dialled connection: who dialled on which link, and whom it reaches."""
-
-    dialer: Host
-    key: str
-    endpoint: str
-
-
-class System:
-    """Hosts, their network and the clock."""
-
-    def __init__(self, settings: SystemSettings, seed: int, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(self, settings: SystemSettings, seed: int, watchers: Sequence[Watcher] = (), turn_us: int = 0) -> None:
         self.settings = settings
+        super().__init__(seed, turn_us)
         self.addresses = local_addresses(settings, "/run/v")
         self.watchers = list(watchers)
         for watcher in self.watchers:
             watcher.system = self
-        self.random = Random(seed)
-        self.weather = Weather()
         self.job_us = JOB_US
-        self.now_us = 1_000_000
         self.store = TableStore()
-        self.hosts: dict[str, Host] = {}
-        self.connections: dict[bytes, Connection] = {}
-        self.delivered = 0
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = count()
         self._pids = count(100)
         self._numbers = count(1)
         self.engine = Engine(settings.request_limit_bytes)
@@ -175,34 +128,11 @@ class System:
         return core
 
     def _dialler(self, endpoint: str, identity: Identity) -> Host:
-        return self.start(identity.role, identity.name, ConsoleRequests(endpoint, identity), {})
+        return self.start(identity.role, identity.name, ConsoleRequests(endpoint, identity, self.random.randbytes), {})
 
     def client(self, lpar: str, timeout: float = 20.0) -> Lpar:
         """A client process on a partition. Raises what Lpar raises."""
         return Lpar.on(ClientHost(self, lpar), timeout)
-
-    # Time.
-
-    def later(self, wait_us: int, action: Callable[[], None]) -> None:
-        heappush(self._events, (self.now_us + wait_us, next(self._order), action))
-
-    def run_until(self, holds: Callable[[], bool], limit_us: int = RUN_LIMIT_US) -> None:
-        """Let things happen until something is so. Fails when the virtual time limit has passed."""
-        end_us = self.now_us + limit_us
-        while not holds():
-            assert self.now_us < end_us, f"not within {limit_us / 1e6:g} virtual seconds"
-            self._next()
-
-    def pass_time(self, wait_us: int) -> None:
-        end_us = self.now_us + wait_us
-        self.later(wait_us, lambda: None)
-        while self.now_us < end_us:
-            self._next()
-
-    def _next(self) -> None:
-        at_us, _, action = heappop(self._events)
-        self.now_us = max(self.now_us, at_us)
-        action()
 
     # Turns of the node loop.
 
@@ -275,86 +205,6 @@ class System:
                     self.settle(host)
 
         self.later(self.job_us, finish)
-
-    # The network.
-
-    def _carry_out(self, host: Host, wish: Send | Dial | Hangup) -> None:
-        if isinstance(wish, Send):
-            peer = wish.peer or host.connections.get(wish.link, b"")
-            connection = self.connections.get(peer)
-            for watcher in self.watchers:
-                watcher.sent(host, wish, self._reached(connection, wish))
-            if connection is None:
-                if wish.peer:
-                    self.later(0, lambda: self._unreachable(host, wish.link, wish.peer))
-                return
-            self._transmit(peer, connection, wish)
-            return
-        self.connections.pop(host.connections.pop(wish.link, b""), None)
-        if isinstance(wish, Dial):
-            peer = self.random.randbytes(5)
-            host.connections[wish.link] = peer
-            self.connections[peer] = Connection(host, wish.link, wish.endpoint)
-
-    def _unreachable(self, host: Host, link: str, peer: bytes) -> None:
-        if host.alive:
-            host.cause = "gone"
-            host.core.unreachable(link, peer, self.now_us)
-            self.settle(host)
-
-    def _transmit(self, peer: bytes, connection: Connection, send: Send) -> None:
-        upwards = send.peer == DIALLED
-        link = link_of(connection.key) if upwards else LINKS[send.link]
-        frames = encode(send.envelope)
-        vocabulary = link.up if upwards else link.down
-        weather, random = self.weather, self.random
-
-        def arrive() -> None:
-            if self.connections.get(peer) is connection:
-                self._deliver(peer, connection, upwards=upwards, envelope=decode(frames, vocabulary))
-
-        if random.random() >= weather.loss:
-            late_us = random.randint(0, LATE_US) if random.random() < weather.late else 0
-            self.later(random.randint(*LATENCY_US) + late_us, arrive)
-            if random.random() < weather.repeat:
-                self.later(random.randint(*LATENCY_US) + random.randint(0, LATE_US), arrive)
-
-    def _deliver(self, peer: bytes, connection: Connection, *, upwards: bool, envelope: Any) -> None:
-        if upwards:
-            found = self._listener(connection.endpoint)
-            if found is None:
-                return
-            host, link = found
-        else:
-            host, link, peer = connection.dialer, connection.key, DIALLED
-            if not host.alive:
-                return
-        with suppress(Killed):
-            self.step(host, StepKind.INPUT, envelope.body.type)
-            if isinstance(host.core, ConsoleRequests):
-                host.core.receive(envelope, self.now_us)
-            else:
-                host.core.receive(link, peer, envelope, self.now_us)
-            self.delivered += 1
-            self.step(host, StepKind.TICK, envelope.body.type)
-            host.core.tick(self.now_us)
-            self.settle(host)
-
-    def _listener(self, endpoint: str) -> tuple[Host, str] | None:
-        for host in self.hosts.values():
-            for link, at in host.listens.items():
-                if at == endpoint:
-                    return host, link
-        return None
-
-    def _reached(self, connection: Connection | None, send: Send) -> str:
-        """Who is at the other end of a connection; empty where nobody is."""
-        if connection is None:
-            return ""
-        if send.peer != DIALLED:
-            return connection.dialer.name
-        found = self._listener(connection.endpoint)
-        return "" if found is None else found[0].name
 
     def _identity(self, role: str, name: str, endpoint: str | None) -> Identity:
         endpoints = {} if endpoint is None else {"local": endpoint}

@@ -1,8 +1,8 @@
 """SIGKILL of any one process at any step of its node loop: nothing is leaked, granted twice, or lost to a survivor.
 
 The points are those of a recorded life (crash.py), so that a new message or a new step of the loop is a new point. The
-short tests kill once at each point, at one of the times that it comes up; `make soak` at every time, twice in a row,
-and at two points in one life.
+short tests kill once at each point, at one of the times that it comes up, and at some pairs of points in one life;
+`make soak` at every time, twice in a row, and at many pairs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ AWAY_US = (50_000, 300_000, 1_000_000)
 """How long a killed server stays away: within every lease."""
 LONG_AWAY_US = 8_000_000
 """Longer than the fence."""
+TURN_US = 3_000
+"""How long a server reads on before it ends a turn, where a turn takes several messages (links.py)."""
+TWICE = 30
 PERIODIC = ("beat", "beat_echo", "probe", "timer")
 PERIODIC_TIMES = 25
 NEVER_SAID = {
@@ -99,6 +102,38 @@ def test_a_unit_killed_at_any_step_has_its_windows_back(calm: Points, figure: Fi
 @pytest.mark.timeout(300)
 def test_a_client_killed_at_any_step_leaves_no_credit_behind(calm: Points, figure: Figure) -> None:
     kill_once_at_each("client", calm, figure)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("role", ["hypervisor", "nxunit", "lpar"])
+def test_a_server_killed_in_turns_of_several_messages_loses_and_doubles_nothing(role: str) -> None:
+    """As the node loop drains its sockets: one commit then stores what came of many messages. Every third point."""
+    calm = calm_life(TURN_US)
+    points = [point for point in sorted(calm) if point.role == role and not is_as_another(point, calm)]
+    for point in points[::3]:
+        random = Random(f"{point} in a turn")
+        kill(point, (random.randint(1, calm[point]),), random.choice(AWAY_US), turn_us=TURN_US)
+
+
+def test_turns_of_several_messages_have_fewer_commits(calm: Points) -> None:
+    def commits(points: Points) -> int:
+        return sum(count for point, count in points.items() if point.kind is StepKind.COMMIT)
+
+    assert commits(calm_life(TURN_US)) < 0.95 * commits(calm)
+
+
+@pytest.mark.timeout(300)
+def test_any_two_processes_may_be_killed_in_one_life(calm: Points) -> None:
+    """Under the same rules as one, where each is back soon: a survivor of both must not notice more than a delay."""
+    for seed in range(TWICE):
+        random = Random(f"two deaths {seed}")
+        points = random.sample(sorted(calm), 2)
+        killers = [Killer(point, (random.randint(1, calm[point]),), AWAY_US[0]) for point in points]
+        try:
+            victims = crashed_life(killers, turn_us=TURN_US * (seed % 2))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}, {' and '.join(map(str, points))}: {error}") from error
+        assert victims
 
 
 @pytest.mark.timeout(300)
@@ -182,13 +217,13 @@ def is_as_another(point: Point, calm: Points) -> bool:
     return any(Point(point.role, kind, point.message) in calm for kind in later.get(point.kind, ()))
 
 
-def kill(point: Point, times: tuple[int, ...], away_us: int, *, strict: bool = True) -> int:
+def kill(point: Point, times: tuple[int, ...], away_us: int, *, strict: bool = True, turn_us: int = 0) -> int:
     """One life in which `point` kills; how often. Raises AssertionError, with what to repeat, where it was not hit or
     did harm. After the first death everything else may come otherwise, a second one too.
     """
     where = f"{point} at time {times}, away for {away_us} us"
     try:
-        victims = crashed_life([Killer(point, times, away_us)], strict=strict)
+        victims = crashed_life([Killer(point, times, away_us)], strict=strict, turn_us=turn_us)
     except AssertionError as error:
         raise AssertionError(f"{where}: {error}") from error
     assert victims, f"{where}: it was not hit"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from rich.console import Console as Terminal
 
 from lpar.client import KernelFailure, NxGzip
 from protocol.codes import HYPERVISOR_CHOOSES, CompletionCode, CreditType
@@ -27,16 +30,13 @@ from protocol.wire import Envelope
 from tests.conftest import Figure
 from tests.failures.rows import failure
 from tests.system.deaths import (
-    CLIENT_LEASE_US,
     DATA,
     LPAR_LEASE_US,
     REQUEST,
     ROUND_TRIP_US,
     SECOND_US,
     SETTINGS,
-    TIMES,
     facts,
-    host_of,
     in_use,
     session_of,
     up,
@@ -44,6 +44,10 @@ from tests.system.deaths import (
 )
 from tests.system.story import settle_and_compare
 from tests.system.system import System
+from vasbus.cluster_commands import credit_table
+from vasbus.survey import KernelCounters, Survey
+from vasbus.top.model import Model
+from vasbus.top.view import frame
 
 # A partition.
 
@@ -51,7 +55,7 @@ from tests.system.system import System
 @failure(
     "lpar",
     "killed",
-    seen="Its clients get ENODEV; others cannot use its credits yet.",
+    seen="Others cannot use its credits yet.",
     lasts="Its lease of 10.1 s, and the closing of its windows.",
     kept="Everybody else's windows and credits.",
 )
@@ -69,6 +73,57 @@ def test_a_dead_partitions_credits_are_back_exactly_with_its_lease(windows: int,
     system.run_until(lambda: in_use(system) == 0)
     figure(f"lease to the last of {windows} credits", (system.now_us - end_us) / 1000, "ms")
     assert end_us <= system.now_us <= end_us + work_us(windows), "and not after"
+
+
+@failure(
+    "lpar",
+    "killed, as its clients see it",
+    seen="Pastes go on until its lease is over; opens and files end in TimeoutError. After the lease the first request "
+    "of an `NxGzip` waits its `timeout`, then software takes over; ENODEV comes when the partition is back.",
+    lasts="Each call its own timeout (`Lpar` 30 s, a request of `NxGzip` 10 s, with `on_suspend=reopen` 60 s).",
+    kept="All data; with `on_suspend=reopen` the accelerator is used again when the partition is back.",
+)
+@pytest.mark.parametrize(("mode", "waits_s"), [({}, 10), ({"on_suspend": "reopen"}, 60)], ids=["software", "reopen"])
+def test_clients_of_a_killed_partition_go_on_and_learn_of_it_by_their_timeouts(
+    mode: dict[str, Any], waits_s: int, figure: Figure
+) -> None:
+    system = up(3)
+    lpar = system.client("lp1", timeout=20)
+    window = lpar.open_window()
+    window.map()
+    gzip = NxGzip(lpar, small_bytes=0, **mode)
+    gzip.compress(DATA)
+    system.kill("lp1")
+    end_us = session_of(system, "lp1").heard_us + LPAR_LEASE_US
+
+    def seconds(work: Callable[[], object]) -> float:
+        began_us = system.now_us
+        work()
+        return (system.now_us - began_us) / SECOND_US
+
+    def no_answer() -> None:
+        with pytest.raises(TimeoutError):
+            lpar.open_window()
+
+    while system.now_us < end_us - 2 * SECOND_US:
+        assert seconds(lambda: window.run(REQUEST)) < 0.1, "pastes need no kernel"
+        system.pass_time(SECOND_US)
+    assert seconds(no_answer) == pytest.approx(20, abs=0.1)
+    assert in_use(system) == 0
+    first_s = seconds(lambda: gzip.compress(DATA))
+    figure("first request after the lease: software takes over", first_s, "s")
+    assert first_s == pytest.approx(waits_s, abs=0.5)
+    assert seconds(lambda: gzip.compress(DATA)) < 0.1, "software at once from then on"
+    system.start_lpar("lp1")
+    system.run_until(lambda: system.kernel("lp1").kernel.booted)
+    with pytest.raises(KernelFailure) as dead:
+        window.run(REQUEST)
+    assert dead.value.errno == errno.ENODEV
+    before = gzip.statistics().compress.nx_bytes
+    for _ in range(10):
+        assert zlib.decompress(gzip.compress(DATA), wbits=31) == DATA
+        system.pass_time(SECOND_US)
+    assert (gzip.statistics().compress.nx_bytes > before) is bool(mode)
 
 
 def test_a_restarted_partition_is_a_new_epoch_and_the_old_ones_late_messages_are_refused_by_number() -> None:
@@ -161,73 +216,6 @@ def test_a_client_that_asked_for_it_reopens_after_its_partition_was_restarted() 
     assert in_use(system) == 1
 
 
-# A client.
-
-
-@failure(
-    "client",
-    "killed",
-    seen="Its windows count as in use.",
-    lasts="Up to one probe, then its lease of 5.1 s.",
-    kept="Everybody else's windows.",
-)
-def test_a_killed_clients_windows_are_closed_with_its_lease_and_not_before(figure: Figure) -> None:
-    system = up(9)
-    lpar = system.client("lp1")
-    for _ in range(7):
-        lpar.open_window()
-    listener = system.kernel("lp1").listener
-    session = listener.sessions[host_of(lpar)]
-    began_us = system.now_us
-    lpar.close()
-    system.run_until(lambda: session.gone_us is not None)
-    assert session.gone_us is not None
-    end_us = session.gone_us + CLIENT_LEASE_US
-    assert session.gone_us - began_us <= TIMES.beat_ms * 1000 + ROUND_TRIP_US
-    system.pass_time(end_us - system.now_us - 1)
-    assert in_use(system) == 7, "not before"
-    system.run_until(lambda: in_use(system) == 0)
-    figure("lease to the last of 7 credits", (system.now_us - end_us) / 1000, "ms")
-    assert system.now_us <= end_us + 7 * 2 * ROUND_TRIP_US, "each close asks the hypervisor, and that the unit"
-
-
-@failure(
-    "client",
-    "computing or asleep for minutes",
-    seen="Nothing.",
-    lasts="As long as it likes.",
-    kept="Its windows: its life is its connection, which needs no attention of the program.",
-)
-def test_a_client_that_computes_for_minutes_keeps_its_windows() -> None:
-    system = up(10)
-    lpar = system.client("lp1")
-    windows = [lpar.open_window() for _ in range(3)]
-    before = facts(system)
-    system.compute(host_of(lpar))
-    system.pass_time(600 * SECOND_US)
-    system.back(host_of(lpar))
-    assert facts(system) == before
-    assert all(window.run(REQUEST).code is CompletionCode.OK for window in windows)
-
-
-@pytest.mark.parametrize(("seconds", "kept"), [(5, True), (9, False)])
-def test_a_stopped_client_keeps_its_windows_for_its_lease(seconds: int, kept: bool) -> None:
-    system = up(11)
-    lpar = system.client("lp1")
-    window = lpar.open_window()
-    system.stop(host_of(lpar))
-    system.pass_time(seconds * SECOND_US)
-    assert in_use(system) == (1 if kept else 0)
-    system.back(host_of(lpar))
-    if kept:
-        assert window.run(REQUEST).code is CompletionCode.OK
-    else:
-        with pytest.raises(KernelFailure) as dead:
-            window.run(REQUEST)
-        assert dead.value.errno == errno.ENODEV
-    settle_and_compare(system)
-
-
 # A partition that does not cooperate.
 
 
@@ -243,10 +231,27 @@ def pool_of(system: System, lpar: str) -> PoolStatus:
     return next(pool for pool in pools if pool.credit_type is CreditType.DEFAULT)
 
 
+def shown(system: System, lpar: str) -> tuple[str, str]:
+    """The partition's line in `vasbus status` and in `vasbus top`."""
+    status = system.console().ask(QuerySystem())
+    assert isinstance(status, SystemStatus)
+    model = Model(began_us=0)
+    model.ask()
+    model.snapshot(status, 0)
+    kernels: dict[str, KernelCounters | None] = {found.name: KernelCounters(20, 40, 0, 0) for found in status.lpars}
+    lines = []
+    for picture in (credit_table(Survey("", "local", status, kernels)), frame(model, 0, 140)):
+        terminal = Terminal(width=140, force_terminal=False)
+        with terminal.capture() as capture:
+            terminal.print(picture)
+        lines.append(next(line for line in capture.get().splitlines() if f"{lpar} " in line))
+    return lines[0], lines[1]
+
+
 @failure(
     "lpar",
     "does not give up windows for which it has no credit any more",
-    seen="`vasbus status` and `vasbus top` show its excess.",
+    seen="`vasbus status` shows its excess, `vasbus top` as a red number beside the windows in use.",
     lasts="Until it closes them.",
     kept="Its windows work, nothing is revoked; others open windows up to their own targets.",
 )
@@ -259,6 +264,9 @@ def test_a_partition_that_closes_nothing_takes_nothing_from_others() -> None:
         assert isinstance(console.ask(ChangeProcessors(lpar=lpar, cores=cores, wait_ms=5_000)), ConfigurationApplied)
     pool = pool_of(system, "lp1")
     assert (pool.target, pool.in_use, pool.excess) == (20, 40, 20)
+    in_status, in_top = shown(system, "lp1")
+    assert in_status.split()[-3:] == ["20", "40", "20"], "target, in use, excess"
+    assert "40/20 +20" in in_top
     assert system.kernel("lp1").statistics().closed == 0
     assert len([good.open_window() for _ in range(40)]) == pool_of(system, "lp2").target
     assert pool_of(system, "lp2").excess == 0
@@ -270,6 +278,10 @@ def test_a_partition_that_closes_nothing_takes_nothing_from_others() -> None:
     for window in windows[:25]:
         window.close()
     assert pool_of(system, "lp1").excess == 0
+    in_status, in_top = shown(system, "lp1")
+    assert in_status.split()[-3:] == ["20", "15", "-"]
+    assert "15/20" in in_top
+    assert "+" not in in_top
     bad.open_window().close()
 
 

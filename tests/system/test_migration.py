@@ -16,6 +16,7 @@ from protocol.session_messages import Refused
 from protocol.system import SystemSettings, parse_system
 from tests.fidelity.rows import fidelity
 from tests.processes.cluster import SYSTEM
+from tests.system.actors import as_reply
 from tests.system.story import booted, settle_and_compare
 from tests.system.system import System, Weather
 
@@ -50,7 +51,7 @@ class Migration:
         """The console's answer when the partition has no change left to apply."""
         self.system.run_until(lambda: self.is_over)
         self.system.run_until(lambda: not self.system.hypervisor.configurations.queues.get(self.lpar))
-        return self.core.ended or self.core.answers[self.number]
+        return self.core.ended or as_reply(self.core.answers[self.number])
 
     def is_under_way(self) -> bool:
         """Whether the kernel has closed its windows."""

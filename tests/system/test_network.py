@@ -67,6 +67,9 @@ def assert_same(story: str, came: Outcome) -> None:
     expected = undisturbed(story)
     lines = list(unified_diff(list(_lines(expected)), list(_lines(came)), "without faults", "with faults", "", "", 0))
     assert not lines, f"{story}\n" + "\n".join(lines[:20])
+    anew = expected.requests.keys() ^ came.requests.keys()
+    assert not anew, f"{story}: {', '.join(sorted(anew))} got a new session"
+    assert came.requests == expected.requests, f"{story}: a request was counted twice, or not at all"
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:
@@ -76,12 +79,12 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         yield from (f"{name}: {event}" for event in events)
 
 
-def survive(story: str, faults: list[Fault], late_us: int) -> None:
-    """A story among faults comes to the same end, at most so much later."""
+def survive(story: str, faults: list[Fault], late_us: int, aimed: tuple[Treatment, ...] = ()) -> None:
+    """A story among faults comes to the same end, at most so much later; each of `aimed` befell some message."""
     outcome, system = play(STORIES[story], faults)
     assert system.hit, "no fault hit anything"
+    assert not set(aimed) - set(system.hit), f"hit by {dict(system.hit)} alone"
     assert_same(story, outcome)
-    assert outcome.requests == undisturbed(story).requests, "a request was counted twice"
     took_us = outcome.lasted_us - undisturbed(story).lasted_us
     assert took_us <= late_us, f"{story} took {took_us / 1e6:g} s longer"
 
@@ -106,12 +109,21 @@ def test_speed_alone_changes_nothing(story: str, seed: int) -> None:
 )
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_any_type_may_go_wrong(kind: Kind) -> None:
-    """One of the kind lost, the next repeated, delayed, overdue and reordered; or all of it lost for a while."""
+    """One of the kind lost, or repeated, delayed, overdue or reordered, in turn in each story that says it."""
     random = Random(str(kind))
-    for story in stories_with(kind):
+    stories = stories_with(kind)
+    for place, treatment in enumerate(Treatment):
+        story = stories[place % len(stories)]
         first = random.randrange(undisturbed(story).said[kind])
-        survive(story, [OneByOne(kind, first, tuple(Treatment))], WHILE_US + REPEATS_US)
-    survive(story, [ForAWhile(kind, first, Treatment.LOST, WHILE_US)], WHILE_US + REPEATS_US)
+        survive(story, [OneByOne(kind, first, (treatment,))], WHILE_US + REPEATS_US, (treatment,))
+    survive(story, [ForAWhile(kind, first, Treatment.LOST, WHILE_US)], WHILE_US + REPEATS_US, (Treatment.LOST,))
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_pastes_may_go_wrong_in_every_way_one_after_the_other(story: str) -> None:
+    """The first is lost, the next repeated, delayed, overdue and reordered: also where each is a repeat of the last."""
+    for kind in (kind for kind in KINDS if kind.link == "paste" and undisturbed(story).said[kind]):
+        survive(story, [OneByOne(kind, 0, tuple(Treatment))], WHILE_US + REPEATS_US)
 
 
 @pytest.mark.soak

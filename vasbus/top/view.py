@@ -157,12 +157,18 @@ def _credits(
     return [
         Text("QoS" if kind is CreditType.QOS else name, "magenta" if kind is CreditType.QOS else ""),
         bar(pool, closed, width),
-        Text(f"{pool.in_use}/{pool.target}", f"bold {CLOSED}" if pool.excess else "bold" if pool.in_use else ""),
+        _in_use(pool),
         Text(
             f"{view.used}/{view.total}" if view else "?", LABEL if view is None or view.used <= view.total else CLOSED
         ),
         Text(str(closed) if closed else "·", f"bold {CLOSED}" if closed else FREE),
     ]
+
+
+def _in_use(pool: Pool) -> Text:
+    """Windows of the target, and how many are beyond it."""
+    made = Text(f"{pool.in_use}/{pool.target}", "bold" if pool.in_use else "")
+    return made.append(f" +{pool.excess}", f"bold {CLOSED}") if pool.excess else made
 
 
 def bar(pool: Pool, closed: int, width: int) -> Text:

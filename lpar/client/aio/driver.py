@@ -28,7 +28,8 @@ from lpar.client.tasks import Task
 from protocol.clock import SECOND_US
 from protocol.curve import KeyRefused
 from protocol.effects import DIALLED, Dial, Hangup, Send
-from protocol.keys import Keyring, KeysError
+from protocol.key_source import KeySource
+from protocol.keys import KeysError
 from protocol.link import Vocabulary
 from protocol.wire import Envelope, WireError, decode, encode
 
@@ -41,9 +42,9 @@ class Driver:
     `on_message` is called in the loop: it must be quick and must not call back into the client.
     """
 
-    def __init__(self, core: ClientCore, on_message: Trace | None = None, keyring: Keyring | None = None) -> None:
+    def __init__(self, core: ClientCore, on_message: Trace | None = None, keys: KeySource | None = None) -> None:
         self.core = core
-        self._keyring = keyring
+        self._keys = keys
         self.on_message = on_message
         self.discarded = 0
         self._pid = os.getpid()
@@ -62,7 +63,7 @@ class Driver:
         self._check_process()
         if self._loop is None and not self.core.closed:
             self._loop = asyncio.get_running_loop()
-            self._sockets = LoopSockets(self, self._loop, self._arrived, self._tick, self._keyring)
+            self._sockets = LoopSockets(self, self._loop, self._arrived, self._tick, self._keys)
             # What this wants is carried out by the first call, which then hears of an endpoint that is none.
             self.core.start(self._now_us())
 

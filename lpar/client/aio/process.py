@@ -17,7 +17,7 @@ from lpar.client.steps import Connect, Procedure, now
 from lpar.client.system_calls import Descriptor, close_descriptor, open_device, read_file, write_file
 from lpar.client.tally import PasteTally
 from lpar.client.window import WindowState, close_window, open_window
-from protocol.key_files import Keys, keyring_of
+from protocol.key_files import Keys, keys_of
 from protocol.keys import KeyRole
 from protocol.message import LOCAL_NETWORK
 
@@ -51,7 +51,7 @@ class Lpar:
         pid = os.getpid()
         own_name = name or f"client-{pid}-{os.urandom(NAME_BYTES).hex()}"
         core = ClientCore(endpoint, own_name, network, pid, os.urandom)
-        self._prepare(Driver(core, on_message, keyring_of(keys, KeyRole.CLIENT)), timeout)
+        self._prepare(Driver(core, on_message, keys_of(keys, KeyRole.CLIENT)), timeout)
 
     @classmethod
     async def open(
@@ -136,12 +136,12 @@ class Lpar:
 
     @property
     def epoch(self) -> int:
-        """The number of this process's session; it rises when the partition was restarted and `reconnect` called."""
+        """The number of this process's session; it rises when that was over and `reconnect` called."""
         return self.driver.inspect(lambda: self.driver.core.epoch)
 
     @property
     def is_alive(self) -> bool:
-        """Whether the session lives as far as is known: false once the partition was restarted or a signal came."""
+        """Whether the session lives as far as is known: false once it was told that it is over, or a signal came."""
         return self.driver.inspect(lambda: self.driver.core.kernel.is_alive)
 
     @property
@@ -154,7 +154,7 @@ class Lpar:
         self.driver.on_message = hook
 
     async def reconnect(self) -> None:
-        """After ENODEV (the partition was restarted) or SegmentationFault: start a new session, as a new process.
+        """After ENODEV (the session is over) or SegmentationFault: start a new session, as a new process.
 
         Descriptors of the old one stay dead. On a living session it does nothing. Raises TimeoutError, MessageRefused.
         """

@@ -14,7 +14,7 @@ import zmq
 
 from lpar.client.links import link_of
 from protocol.effects import Peer
-from protocol.keys import Keyring
+from protocol.key_source import KeySource
 from protocol.link import Vocabulary
 from protocol.socket import Connections, NodeSocket
 
@@ -35,12 +35,12 @@ class LoopSockets:
         loop: asyncio.AbstractEventLoop,
         arrived: Callable[[str, Vocabulary, list[bytes]], None],
         settled: Callable[[], None],
-        keyring: Keyring | None = None,
+        keys: KeySource | None = None,
     ) -> None:
         self._loop = loop
         self._arrived = arrived
         self._settled = settled
-        self._connections = Connections(owner, keyring)
+        self._connections = Connections(owner, keys)
         self._descriptors: dict[str, int] = {}
         self._scheduled: dict[str, asyncio.Handle] = {}
 
