@@ -20,7 +20,7 @@ from protocol.effects import DIALLED, Peer
 from protocol.endpoint import is_ipv6, is_tcp
 from protocol.key_source import KeySource, keyring_of, source_of
 from protocol.keys import Keyring, KeysError
-from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, UNREAD_LIMIT, Link
+from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, PASTE, UNREAD_LIMIT, Link
 from protocol.session_messages import Hello
 from protocol.stale_socket import remove_stale_socket
 
@@ -30,6 +30,16 @@ DRAIN_US = 1_000
 """And how long that may take: what comes on one link does not wait for the whole flood on another."""
 HEARTBEAT_INTERVAL_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1500
+"""Who dials pings, and says with each ping for how long the listener need not hear from it (the time to live).
+
+A listener pings nobody. libzmq 4.3.5 ends the process that pings a connection which has broken off behind a full queue
+(`!_io_error`, stream_engine_base.cpp; its issues 3596 and 3937 are of the kind): whoever floods a listener and is
+killed would take it along. It is the same with the answer to a ping, so that where queues are short, for pastes,
+nobody pings: their requests have deadlines.
+"""
+KEEPALIVE_S = 1
+KEEPALIVE_PROBES = 3
+"""A host that is gone without a word is noticed by tcp itself."""
 ROUTING_ID_BYTES = 16
 HANDSHAKE_MS = 5_000
 """How long a connection may take to say who it is: until then it costs a descriptor and one frame's memory."""
@@ -87,8 +97,14 @@ class NodeSocket:
         self.zmq.setsockopt(zmq.SNDHWM, link.high_water_mark)
         self.zmq.setsockopt(zmq.RCVHWM, link.high_water_mark if self.is_router else UNREAD_LIMIT)
         self.zmq.setsockopt(zmq.MAXMSGSIZE, link.frame_limit_bytes if self.is_router else DIALLED_FRAME_BYTES)
-        self.zmq.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
-        self.zmq.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self.zmq.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self.zmq.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
+        self.zmq.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S)
+        self.zmq.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
+        if not self.is_router and link is not PASTE:
+            self.zmq.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
+            self.zmq.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+            self.zmq.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
         self.zmq.setsockopt(zmq.RECONNECT_IVL, RECONNECT_FIRST_MS)
         self.zmq.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS)
         if self.is_router:
