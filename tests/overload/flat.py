@@ -33,6 +33,13 @@ cores = 16
 """ + "".join(f'[[lpar]]\nname = "lp{number}"\ncores = 2\n' for number in range(LPARS))
 
 
+def open_and_close(joined: Joined, count: int) -> None:
+    """So many, the last of each client alone: with its last call every earlier answer is acknowledged."""
+    for part, depth in ((count - len(joined.clients), DEPTH), (len(joined.clients), 1)):
+        _, over = run_rounds(joined.clients, part, depth)
+        joined.run(over, f"{part} opens and closes")
+
+
 def look(joined: Joined) -> dict[str, object]:
     """Every table's entries, every object that there is, and the resident memory."""
     joined.pass_time(SETTLE_US)
@@ -48,8 +55,7 @@ def main() -> None:
     joined = Joined(parse_system(SYSTEM.format(name=name), "flat"), clients=LPARS)
     looks = []
     for part in (WARM, total - WARM):
-        _, over = run_rounds(joined.clients, part, DEPTH)
-        joined.run(over, f"{part} opens and closes")
+        open_and_close(joined, part)
         looks.append(look(joined))
     windows = joined.hypervisor.ledger.next_window_id - 1
     print(json.dumps({"windows": windows, "looks": looks}))
