@@ -36,8 +36,8 @@ import hypervisor.serve
 from hypervisor.store import LedgerStore
 
 class SmallDisk(LedgerStore):
-    def __init__(self, path):
-        super().__init__(path)
+    def __init__(self, path, **options):
+        super().__init__(path, **options)
         pages = self.database.execute("PRAGMA page_count").fetchone()[0]
         self.database.execute(f"PRAGMA max_page_count = {{pages + {ROOM_PAGES}}}")
 
