@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy.cluster import ClusterError, ClusterFolder, StartStopped, StopForced
-from deploy.processes import RUNTIME_OPTION, find_processes, stop_processes
+from deploy.processes import RUNTIME_OPTION, ClusterProcess, find_processes, stop_processes
 from hmc.connection import Console, ConsoleUnreachable
 from protocol.console_messages import LparStatus, SystemStatus, UnitStatus
 from protocol.system import SettingsError, SystemSettings, Times, parse_system
@@ -128,7 +128,10 @@ def _take_back(
 ) -> StartStopped:
     """Stop what was started: partitions first, in order, and at once from the second signal on."""
     progress("stopping what was started")
-    found = [process for process in find_processes(folder.runtime_folder()) if process.pid in started.values()]
+    # Not looked for in /proc: a process that has just been started may not show its command line yet. None of these
+    # has been waited for, so each pid still is its own.
+    roles = {name: role for role, name in _parts(folder.system())}
+    found = [ClusterProcess(pid, roles[name], name) for name, pid in started.items()]
     killed: list[str] = []
     grace_s = _grace_s(folder)
     for role in STOP_ORDER:

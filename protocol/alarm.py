@@ -75,6 +75,14 @@ class Alarm:
             signal.set_wakeup_fd(self._wakeup_before, warn_on_full_buffer=False)
         self._before = {}
 
+    def ignore_signals(self) -> None:
+        """The process is ending as it was asked to: one more signal changes nothing, neither its exit code."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+        if self._before:
+            signal.set_wakeup_fd(self._wakeup_before, warn_on_full_buffer=False)
+        self._before = {}
+
     def close(self) -> None:
         """Close the pipe; nobody may ring afterwards."""
         os.close(self._read)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy.cluster import ClusterError, ClusterFolder
+from deploy.cluster import ClusterError, ClusterFolder, StartStopped
 from deploy.launcher import down as stop_cluster
 from deploy.launcher import up as start_cluster
 from protocol.alarm import Alarm
@@ -47,6 +47,9 @@ def up(
         alarm.catch_signals()
         try:
             started = start_cluster(ClusterFolder(folder), system, spinner.update, lambda: alarm.stops)
+        except StartStopped:
+            alarm.ignore_signals()
+            raise
         finally:
             alarm.release_signals()
     if as_json_:

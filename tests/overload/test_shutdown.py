@@ -243,6 +243,11 @@ def up(tmp_path: Path) -> tuple[ClusterFolder, subprocess.Popen[str]]:
     return folder, process
 
 
+def ends_when_asked_again(process: subprocess.Popen[str]) -> bool:
+    process.send_signal(signal.SIGTERM)
+    return process.poll() is not None
+
+
 def pid_of(folder: ClusterFolder, name: str) -> int:
     if not folder.exists:
         return 0
@@ -263,13 +268,17 @@ def test_up_that_is_asked_to_stop_takes_back_what_it_has_started(tmp_path: Path,
     folder, process = up(tmp_path)
     try:
         eventually(lambda: pid_of(folder, "nx0") > 0, "the unit has been started")
-        runtime, unit = folder.runtime_folder(), pid_of(folder, "nx0")
-        os.kill(unit, signal.SIGSTOP)
-        for _ in range(signals):
-            process.send_signal(signal.SIGTERM)
-            if signals > 1:
-                eventually(lambda: not pid_of(folder, "lp1"), "it has begun to stop them")
-                os.kill(unit, signal.SIGSTOP)
+        runtime = folder.runtime_folder()
+        os.kill(pid_of(folder, "nx0"), signal.SIGSTOP)  # so that not all will be running
+        if signals > 1:
+            booted = folder.log_path("lp1")
+            eventually(lambda: booted.exists() and '"booted"' in booted.read_text(), "the partition has a session")
+            os.kill(pid_of(folder, "hypervisor"), signal.SIGSTOP)  # so that the partition cannot take its leave of it
+        process.send_signal(signal.SIGTERM)
+        if signals > 1:
+            eventually(
+                lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None, "a second one ends it"
+            )
         output, _ = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == code, output
         assert "asked to stop before all was running" in output
