@@ -276,9 +276,7 @@ def test_up_that_is_asked_to_stop_takes_back_what_it_has_started(tmp_path: Path,
             os.kill(pid_of(folder, "hypervisor"), signal.SIGSTOP)  # so that the partition cannot take its leave of it
         process.send_signal(signal.SIGTERM)
         if signals > 1:
-            eventually(
-                lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None, "a second one ends it"
-            )
+            eventually(lambda: ends_when_asked_again(process), "a second one ends it")
         output, _ = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == code, output
         assert "asked to stop before all was running" in output
