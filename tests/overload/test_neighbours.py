@@ -82,7 +82,6 @@ def test_others_keep_their_unit_through_a_long_attack(attacked: Attacked, mode: 
     lasts="Until the ceiling is met: seconds.",
     kept="The process, what it holds, and others' calls.",
 )
-@pytest.mark.timeout(240)
 def test_a_message_that_never_ends_costs_its_sender_the_connection(
     cluster: Cluster, attack: Starter, figure: Figure
 ) -> None:
@@ -97,7 +96,7 @@ def test_a_message_that_never_ends_costs_its_sender_the_connection(
             neighbour.work(attacked=True)
             return peak_kib(victim) > CEILING_KIB // 2 > rss_kib(victim)
 
-        eventually(dropped, "the connection is dropped at the ceiling", 100)
+        eventually(dropped, "the connection is dropped at the ceiling", 60)
         figure("the most memory that it had", peak_kib(victim) / 1024, "MiB")
         assert peak_kib(victim) <= CEILING_KIB + CODE_KIB
         neighbour.judge(figure)
