@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from lpar.client import Lpar
 from protocol.message import PasteAddress
@@ -22,7 +22,10 @@ from tests.abuse.attacker import Attacker, frame
 PASTERS = 100
 STRANGERS = 20
 SOURCE = b"full speed " * 400
+BROKEN_OFF = 3
+"""The exit code of an attacker whose connection the attacked process has broken off."""
 NEVER_ENDING = bytes(65_536)
+GREETING_BYTES = 64
 MORE_LONG = b"\x03"
 """The flags of a long frame that another one follows."""
 READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
@@ -93,17 +96,26 @@ def never_reading(stack: ExitStack, device: str, paste: str) -> Burst:
 
 
 def endless(stack: ExitStack, device: str, _paste: str) -> Burst:
-    """One message whose frames do not end, for the partition's kernel. libzmq would not send it: this is raw ZMTP."""
+    """One message whose frames do not end, for the partition's kernel. libzmq would not send it: this is raw ZMTP.
+
+    A frame that comes before the listener's own READY breaks the connection off, so that one is waited for.
+    """
     stream = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     stream.connect(device.removeprefix("ipc://"))
     stream.settimeout(30.0)
     stream.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
     stream.sendall(b"\x04" + bytes([len(READY)]) + READY)
+    answers = stack.enter_context(stream.makefile("rb"))
+    answers.read(GREETING_BYTES)
+    _, length = answers.read(2)
+    assert answers.read(length).startswith(b"\x05READY")
     part = MORE_LONG + len(NEVER_ENDING).to_bytes(8, "big") + NEVER_ENDING
 
     def burst() -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):
+        try:
             stream.sendall(part)
+        except (BrokenPipeError, ConnectionResetError):
+            sys.exit(BROKEN_OFF)
 
     return burst
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ CALLS = 15
 RATIO_AIM = 5.0
 MARGIN = 3.0
 """The tail of 150 calls is two of them."""
+ATTACK_MOST_S = 60
 IDLE_WINDOW_S = 0.1
 IDLE_S = 0.02
 """Processor time in that window of a process that has nothing left to do."""
@@ -46,6 +47,18 @@ class Neighbour:
             paste_s, open_s = self._call()
             self.pastes[attacked].append(paste_s)
             self.opens[attacked].append(open_s)
+
+    def work_until(self, ended: Callable[[], int | None], what: str) -> int:
+        """Calls under attack until it has ended; how it ended."""
+
+        def calls() -> bool:
+            self.work(attacked=True)
+            return ended() is not None
+
+        eventually(calls, what, ATTACK_MOST_S)
+        code = ended()
+        assert code is not None
+        return code
 
     def _call(self) -> tuple[float, float]:
         began = time.perf_counter()
