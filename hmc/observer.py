@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 import zmq
 
-from protocol.curve import dial_with
+from protocol.curve import HandshakeWatch, KeyRefused, dial_with
 from protocol.endpoint import is_ipv6, is_tcp
 from protocol.key_files import Keys, keys_of
 from protocol.key_source import keyring_of
@@ -20,6 +21,9 @@ from protocol.keys import KeyRole, KeysError
 from protocol.link import TELEMETRY
 from protocol.message import Message
 from protocol.wire import Envelope, WireError, decode
+
+WATCH_MS = 100
+"""How often an observer that waits looks how its handshake went."""
 
 
 class Observer:
@@ -36,13 +40,16 @@ class Observer:
         self.last_number: int | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
+        self._watch: HandshakeWatch | None = None
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, TELEMETRY.high_water_mark)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
         self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         try:
+            expected: tuple[str, ...] = ()
             if keyring is not None and is_tcp(endpoint):
-                dial_with(self._socket, keyring, TELEMETRY.name)
+                expected = dial_with(self._socket, keyring, TELEMETRY.name)
+            self._watch = HandshakeWatch.of(self._socket, endpoint, keyring, expected)
             self._socket.connect(endpoint)
         except (zmq.ZMQError, KeysError):
             self.close()
@@ -57,6 +64,9 @@ class Observer:
         self.close()
 
     def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self._socket.close(linger=0)
         self._context.term()
 
@@ -67,9 +77,9 @@ class Observer:
 
     def envelopes(self, wait_s: float = 0.0) -> Iterator[Envelope]:
         """The same with the messages' numbers. What cannot be read is counted, and missed like what was lost."""
-        wait_ms = int(wait_s * 1000)
-        while self._socket.poll(wait_ms):
-            wait_ms = 0
+        deadline = time.monotonic() + wait_s
+        while self._wait(deadline):
+            deadline = 0.0
             try:
                 envelope = decode(self._socket.recv_multipart(zmq.NOBLOCK), TELEMETRY.down)
             except WireError:
@@ -79,6 +89,22 @@ class Observer:
                 self.missed += max(0, envelope.number - self.last_number - 1)
             self.last_number = envelope.number
             yield envelope
+
+    def _wait(self, deadline: float) -> bool:
+        """Whether something waits, or comes before the deadline.
+
+        While the hypervisor's key is being changed it may have one of several, which are tried in turn. A key that it
+        refuses is not told here but by the console's connection: this one only hears nothing.
+        """
+        while True:
+            if self._watch is not None:
+                with suppress(KeyRefused):
+                    self._watch.check()
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            if self._socket.poll(min(left_ms, WATCH_MS)):
+                return True
+            if left_ms == 0:
+                return False
 
     def wait_for(self, wanted: Callable[[Message], bool], wait_s: float) -> Message | None:
         """The first message that fits, or None when `wait_s` is over."""

@@ -16,6 +16,8 @@ from protocol.codes import HcallCode
 from protocol.curve import KeyRefused
 from protocol.device_messages import FileText, ReadFile
 from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow
+from protocol.key_files import make_pair
+from protocol.keys import Keyring, KeyRole, Principal
 from protocol.paste_messages import Crb, Paste, PasteAccepted, PasteFaulted
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Bye, ByeDone, Refused, Welcome
@@ -128,6 +130,16 @@ def test_an_observer_reads_and_cannot_write(system: Secured) -> None:
         assert {lpar.name: lpar.cores for lpar in console.system().lpars} == cores
         with Lpar(system.device["lp1"], keys=system.keyring("client:lp1")) as lpar:
             assert _hears_an_hcall(observer, lpar)
+
+
+def test_an_observer_that_knows_several_keys_of_the_hypervisor_finds_the_right_one(system: Secured) -> None:
+    keyring, hypervisor = system.keyring("observer"), Principal(KeyRole.HYPERVISOR)
+    public = {**keyring.public, hypervisor: (make_pair().public, *keyring.public[hypervisor])}
+    with (
+        Observer(system.links["telemetry"], Keyring(keyring.owner, keyring.pair, public)) as observer,
+        Lpar(system.device["lp1"], keys=system.keyring("client:lp1")) as lpar,
+    ):
+        assert _hears_an_hcall(observer, lpar)
 
 
 def _hears_an_hcall(observer: Observer, lpar: Lpar) -> bool:
