@@ -20,7 +20,7 @@ from protocol.key_files import make_pair
 from protocol.keys import Keyring, KeyRole, Principal
 from protocol.paste_messages import Crb, Paste, PasteAccepted, PasteFaulted
 from protocol.refusals import RefusalCode
-from protocol.session_messages import Bye, ByeDone, Refused, Welcome
+from protocol.session_messages import Bye, ByeDone, Hello, Refused, Welcome
 from protocol.telemetry_messages import HcallMade
 from protocol.wire import Envelope, encode
 from tests.failures.rows import failure
@@ -101,6 +101,15 @@ def test_a_client_cannot_manage(system: Secured) -> None:
     keyring = beyond_its_role(system, "client:lp1", "hmc", "")
     with Stranger("hmc", system.links["hmc"], keyring) as stranger, pytest.raises(KeyRefused):
         stranger.hello("hmc", "c", Welcome)
+
+
+def test_a_claim_is_checked_whatever_epoch_stands_beside_it(system: Secured) -> None:
+    impostor = Hello(role="lpar", name="lp1", incarnation=os.urandom(16))
+    resuming = impostor.model_copy(update={"epoch": 1, "secret": os.urandom(16)})
+    for hello, epoch in ((impostor, 1), (resuming, 0), (resuming, 1)):
+        with Stranger("hcall", system.links["hcall"], system.keyring("lpar:lp2")) as stranger:
+            stranger.say(hello, epoch=epoch)
+            assert stranger.hear(Refused).code is RefusalCode.KEY
 
 
 @failure(
