@@ -144,7 +144,7 @@ class Programs:
         def act() -> None:
             for window in worker.windows[-1:]:
                 try:
-                    window.run(COMPRESS, 0.02)
+                    window.run(COMPRESS, PASTE_S)
                 except PasteRefused:
                     return
 
