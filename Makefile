@@ -2,7 +2,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format docs fidelity failures soak clean
+.PHONY: help setup run test lint format docs fidelity failures soak compose-test clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ failures: setup ## run the tests of docs/failures.md and print the page with the
 
 soak: setup ## the long tests
 	$(BIN)/pytest -m soak
+
+compose-test: setup ## the containers: build, use, scale, kill and cut off each role; needs a Docker engine with Compose v2
+	$(BIN)/pytest -m compose -s --timeout=600 tests/compose
 
 clean: ## remove the environment, caches and build output
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

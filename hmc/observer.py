@@ -29,11 +29,13 @@ WATCH_MS = 100
 class Observer:
     """Listens to a hypervisor's telemetry endpoint from now on. `keys` is as for a console: of `hmc` or `observer`.
 
-    Raises KeysError where the key file is wrong.
+    Where they are in a file, a hypervisor whose key was changed is found again as soon as that has the new one. Raises
+    KeysError where the key file is wrong.
     """
 
     def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
-        keyring = keyring_of(keys_of(keys, KeyRole.HMC, KeyRole.OBSERVER))
+        self._keys = keys_of(keys, KeyRole.HMC, KeyRole.OBSERVER)
+        keyring = keyring_of(self._keys)
         self.endpoint = endpoint
         self.missed = 0
         self.undecodable = 0
@@ -41,15 +43,15 @@ class Observer:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._watch: HandshakeWatch | None = None
+        self._expected: tuple[str, ...] = ()
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, TELEMETRY.high_water_mark)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
         self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         try:
-            expected: tuple[str, ...] = ()
             if keyring is not None and is_tcp(endpoint):
-                expected = dial_with(self._socket, keyring, TELEMETRY.name)
-            self._watch = HandshakeWatch.of(self._socket, endpoint, keyring, expected)
+                self._expected = dial_with(self._socket, keyring, TELEMETRY.name)
+            self._watch = HandshakeWatch.of(self._socket, endpoint, keyring, self._expected, self._hypervisors_keys)
             self._socket.connect(endpoint)
         except (zmq.ZMQError, KeysError):
             self.close()
@@ -69,6 +71,14 @@ class Observer:
             self._watch = None
         self._socket.close(linger=0)
         self._context.term()
+
+    def _hypervisors_keys(self) -> tuple[str, ...]:
+        """Those that it may have by what the key file says now; those of before where that has none."""
+        if self._keys is not None and self._expected:
+            self._keys.refresh()
+            with suppress(KeysError):
+                self._expected = self._keys.keyring.server_keys(TELEMETRY.name, "")
+        return self._expected
 
     def messages(self, wait_s: float = 0.0) -> Iterator[Message]:
         """What has arrived, waiting up to `wait_s` for the first."""

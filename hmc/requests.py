@@ -23,9 +23,12 @@ CHANGES = (ChangeProcessors, SetEntitlement, SetQosCredits, MigratePartition)
 
 @dataclass(frozen=True, slots=True)
 class NotKnown:
-    """The session ended before its answer came: the change may have been made, may be under way, or may never be."""
+    """No answer to a change came, or none to it: it may have been made, may be under way, or may never be. `why` says
+    what came instead.
+    """
 
     refusal: Refused
+    why: str = "the hypervisor has ended this console's session before it answered"
 
 
 @dataclass(slots=True)
@@ -88,8 +91,14 @@ class ConsoleRequests:
     def _answered(self, number: int, reply: Reply | Refused) -> None:
         """An answer that names another partition than was asked about is none; the operator is told of it."""
         ticket = self._tickets.pop(number)
-        differs = named_otherwise(self.unanswered.pop(ticket), reply)
-        self.answers[ticket] = refuse(RefusalCode.BODY, "an answer to what was asked", differs) if differs else reply
+        request = self.unanswered.pop(ticket)
+        differs = named_otherwise(request, reply)
+        if not differs:
+            self.answers[ticket] = reply
+            return
+        refusal = refuse(RefusalCode.BODY, "an answer to what was asked", differs)
+        why = f"{refusal.code}: expected {refusal.expected}, came {refusal.came}"
+        self.answers[ticket] = NotKnown(refusal, why) if isinstance(request, CHANGES) else refusal
 
     def _session_ended(self, refusal: Refused, now_us: int) -> None:
         self.established = False

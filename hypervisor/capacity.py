@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypervisor.change import Change
 from hypervisor.ledger import Ledger, Partition
-from hypervisor.refusal import failure, insufficient, insufficient_qos, no_accelerators, no_dynamic_qos
+from hypervisor.refusal import failure, free_slot, insufficient, insufficient_qos, no_accelerators, no_dynamic_qos
 from protocol.codes import CREDIT_MAX
 from protocol.console_messages import ConsoleFailure
 from protocol.hcall_messages import ConfigurationKind
@@ -18,6 +18,8 @@ def check(
 
     `running`: whether the partition's kernel has a session, which QoS credits and migrations have to go through.
     """
+    if partition.name in ledger.slot_names and not running:
+        return free_slot(partition.name)
     if change.kind is ConfigurationKind.MIGRATION:
         return _check_migration(partition, change, running=running)
     if change.kind is ConfigurationKind.QOS:
@@ -63,7 +65,8 @@ def _check_cores(partition: Partition, delta: int, available: int) -> ConsoleFai
     if not delta:
         return failure("bad_amount", "0 cores change nothing", "ask for +1 or more, or -1 or less")
     if partition.cores + delta < 1:
-        text = f"{partition.name} has {partition.cores} cores and keeps at least 1, came {delta:+d}"
+        plural = "" if partition.cores == 1 else "s"
+        text = f"{partition.name} has {partition.cores} core{plural} and keeps at least 1, came {delta:+d}"
         return failure("too_few_processors", text, "remove fewer")
     if delta > max(0, available):
         return insufficient("no_processors", "cores", available, partition.cores, delta)

@@ -143,8 +143,9 @@ class Configurations:
         if waiting.kind is ConfigurationKind.QOS:
             self._set_qos(partition, waiting.amount, now_us)
         self._publish(waiting, "died", now_us)
-        if waiting.kind is ConfigurationKind.MIGRATION and waiting.state is not ChangeState.MOVED:
-            self._finish(waiting, died(waiting), now_us)
+        failed = died(waiting, is_slot=lpar in self.ledger.slot_names)
+        if failed is not None:
+            self._finish(waiting, failed, now_us)
             return
         total = self.ledger.target(partition, waiting.credit_type)
         self._finish(waiting, waiting.outcome(total, None, now_us), now_us)
@@ -166,9 +167,9 @@ class Configurations:
     def qos_free(self, besides: str | None = None) -> int:
         """QoS credits of the system that nobody has or is being promised; negative on a system that has shrunk."""
         taken = 0
-        for name, partition in self.ledger.partitions.items():
-            promised = [change.amount for change in self.queues.get(name, ()) if change.is_qos_promise]
-            taken += 0 if name == besides else max([partition.qos_credits, *promised])
+        for partition in self.ledger.present:
+            promised = [change.amount for change in self.queues.get(partition.name, ()) if change.is_qos_promise]
+            taken += 0 if partition.name == besides else max([partition.qos_credits, *promised])
         return self.ledger.system.qos_credits - taken
 
     # Steps.

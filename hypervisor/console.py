@@ -8,7 +8,8 @@ from hypervisor.change import Change
 from hypervisor.configuration import Configurations
 from hypervisor.hcalls import Hcalls
 from hypervisor.ledger import Ledger, Partition
-from hypervisor.refusal import failure
+from hypervisor.refusal import failure, free_slot
+from hypervisor.slots import Slots
 from hypervisor.unit import Unit
 from hypervisor.units import Units
 from protocol.codes import CreditType
@@ -51,6 +52,7 @@ class Console:
     configurations: Configurations
     hcall_link: Listener
     link: Listener
+    slots: Slots
     pid: int
     telemetry: dict[str, str]
 
@@ -74,7 +76,9 @@ class Console:
             case QuerySystem():
                 self.link.answer(call.session, call.number, self.status(recovering))
             case QueryWindows(lpar=lpar_name, above=above):
-                self.link.answer(call.session, call.number, self._windows(lpar_name, above))
+                # A slot that is free again may still have windows which are being closed.
+                if lpar_name is None or lpar_name in self.ledger.partitions or self._knows(call, lpar_name):
+                    self.link.answer(call.session, call.number, self._windows(lpar_name, above))
             case _:
                 raise AssertionError(f"{call.body.type} is no request of the console")
 
@@ -95,10 +99,11 @@ class Console:
             hundredths_free=max(0, self.ledger.free_hundredths()),
             qos_total=self.ledger.system.qos_credits,
             qos_free=max(0, self.configurations.qos_free()),
-            lpars=tuple(self._lpar(partition) for partition in self.ledger.partitions.values()),
+            lpars=tuple(self._lpar(partition) for partition in self.ledger.present),
             units=tuple(self._unit(unit) for unit in self.units.by_name.values()),
             telemetry_sequence=self.ledger.effects.publication,
             telemetry=self.telemetry,
+            slots=self.slots.status(),
         )
 
     def _change(self, call: Called, lpar: str, kind: ConfigurationKind, amount: int, wait_ms: int, now_us: int) -> None:
@@ -111,10 +116,13 @@ class Console:
             self.link.answer(call.session, call.number, HoldChanged(hold=hold))
 
     def _knows(self, call: Called, lpar: str) -> bool:
-        if lpar in self.ledger.partitions:
+        partition = self.ledger.partitions.get(lpar)
+        if partition is not None and not partition.is_free_slot:
             return True
-        names = ", ".join(sorted(self.ledger.partitions))
+        names = ", ".join(sorted(present.name for present in self.ledger.present))
         refusal = failure("unknown_lpar", f"no partition {lpar!r}", f"this system has {names}")
+        if partition is not None:
+            refusal = free_slot(lpar)
         self.link.answer(call.session, call.number, refusal)
         return False
 

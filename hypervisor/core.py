@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypervisor.admission import admit_console, admit_lpar, admit_unit
 from hypervisor.configuration import Configurations
-from hypervisor.console import CONSOLE_ROLES, OBSERVER, Console
+from hypervisor.console import Console
 from hypervisor.faults import Faults
 from hypervisor.hcalls import HCALL_REQUESTS, Hcalls
 from hypervisor.journal import ConsoleJournal, EpochJournal, SessionJournal
@@ -15,6 +16,7 @@ from hypervisor.mobility import MOBILITY_REQUESTS
 from hypervisor.ppp import ProcessorParameters
 from hypervisor.recovery import Recovery
 from hypervisor.rows import Row
+from hypervisor.slots import Slots
 from hypervisor.units import Units
 from protocol.clock import MILLISECOND_US, SECOND_US, earliest
 from protocol.codes import ExitCode
@@ -25,10 +27,9 @@ from protocol.listener import Listener
 from protocol.metrics import Family
 from protocol.refusals import RefusalCode
 from protocol.session import Called, Closed, Event, Moved, Opened, Session
-from protocol.session_messages import Hello, Refused
 from protocol.system import SystemSettings
 from protocol.telemetry_messages import PeerMoved
-from protocol.wire import Envelope, refuse
+from protocol.wire import Envelope
 
 RECOVERY_RETRY_MS = 50
 DRAINING_RETRY_MS = 500
@@ -37,8 +38,6 @@ CONSOLE_BACK_US = 10 * SECOND_US
 
 A console whose connection ZeroMQ has re-made notices a restart by the silence only (protocol.dialer).
 """
-OPERATORS_SHARE = 8
-"""One place of so many at the hmc link is kept from observers."""
 
 
 class HypervisorCore:
@@ -68,14 +67,17 @@ class HypervisorCore:
         console_terms = times.terms(times.client_lease_ms, by_beats=False, session_limit=sessions)
         self.ledger = Ledger(system, self.effects)
         self.hcall = Listener(
-            "hcall", lpar_terms, self.effects, entropy, self._admit_lpar, self._generation, self.journals["hcall"]
-        )
+            "hcall", lpar_terms, self.effects, entropy, lambda hello: admit_lpar(self.ledger, hello),
+            self._generation, self.journals["hcall"],
+        )  # fmt: skip
         self.fabric = Listener(
-            "fabric", unit_terms, self.effects, entropy, self._admit_unit, journal=self.journals["fabric"]
-        )
+            "fabric", unit_terms, self.effects, entropy, lambda hello: admit_unit(self.ledger, hello),
+            journal=self.journals["fabric"],
+        )  # fmt: skip
         self.hmc = Listener(
-            "hmc", console_terms, self.effects, entropy, self._admit_console, journal=self.journals["hmc"]
-        )
+            "hmc", console_terms, self.effects, entropy, lambda hello: admit_console(self.hmc, hello),
+            journal=self.journals["hmc"],
+        )  # fmt: skip
         self.faults = Faults(self.ledger, self.hcall, self.fabric, self.effects)
         self.hcalls = Hcalls(system, self.ledger, self.hcall, self.effects, entropy, self.faults)
         self.units = Units(
@@ -85,13 +87,16 @@ class HypervisorCore:
         self.hcalls.units = self.units
         self.faults.units = self.units.by_name
         self.configurations = Configurations(self.ledger, self.hcall, self.effects, lambda *_: None)
+        self.slots = Slots(system.slots, self.ledger, self.hcall, self.effects, self.configurations.qos_free)
+        self.hcall.claims = self.slots
         self.console = Console(
-            self.ledger, self.units, self.hcalls, self.configurations, self.hcall, self.hmc, pid, telemetry or {}
-        )
+            self.ledger, self.units, self.hcalls, self.configurations, self.hcall, self.hmc, self.slots, pid,
+            telemetry or {},
+        )  # fmt: skip
         self.configurations.finished = self.console.finished
         self.hcalls.allocation_limit = self.configurations.allocation_limit
         self.hcalls.processors = ProcessorParameters(self.ledger, self.configurations)
-        self.recovery = Recovery(self.ledger, self.units, self.effects, self.configurations.allocation_limit)
+        self.recovery = Recovery(self.ledger, self.units, self.effects)
         self._stopping = False
 
     def start(self, now_us: int) -> None:
@@ -100,6 +105,7 @@ class HypervisorCore:
         for name, listener in (("hcall", self.hcall), ("fabric", self.fabric), ("hmc", self.hmc)):
             sessions, epochs = self.journals[name].restore(self.rows)
             listener.restore(self._known(name, sessions), epochs, now_us)
+        self.slots.restore(now_us)
         for session in self.hmc.sessions.values():
             session.gone_us = now_us + max(0, CONSOLE_BACK_US - self.hmc.terms.lease_us)
         for queue in self.configurations.queues.values():
@@ -159,7 +165,7 @@ class HypervisorCore:
         listeners = {listener.link: listener for listener in (self.hcall, self.fabric, self.hmc)}
         return families(
             self.ledger, self.hcalls, self.faults, self.units.by_name, self.configurations, listeners,
-            recovering=self.recovering,
+            self.slots.status(), recovering=self.recovering,
         )  # fmt: skip
 
     def stop(self, now_us: int) -> None:
@@ -175,8 +181,6 @@ class HypervisorCore:
         if self._stopping and not self.hcalls.waiting:
             self.effects.exit = Exit(ExitCode.OK, "stopped when asked to")
 
-    # Who may connect.
-
     def _known(self, link: str, sessions: list[Session]) -> list[Session]:
         """Those that may go on: a partition that the system file no longer has is over."""
         known: list[Session] = []
@@ -187,34 +191,6 @@ class HypervisorCore:
                 session.alive = False
                 self.journals[link].session_ended(session)
         return known
-
-    def _admit_lpar(self, hello: Hello) -> Refused | None:
-        if hello.role == "lpar" and hello.name in self.ledger.partitions:
-            return None
-        expected = f"a partition: {', '.join(sorted(self.ledger.partitions))}"
-        return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
-
-    def _admit_unit(self, hello: Hello) -> Refused | None:
-        if hello.role == "nxunit" and self.system.chip_of_unit(hello.name) is not None:
-            return None
-        expected = f"an NX unit: {', '.join(sorted(chip.unit for chip in self.system.chip))}"
-        return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
-
-    def _admit_console(self, hello: Hello) -> Refused | None:
-        if hello.role == OBSERVER and hello.name not in self.hmc.sessions:
-            return self._room_for_observers()
-        if hello.role in CONSOLE_ROLES:
-            return None
-        expected = f"one of the roles {', '.join(CONSOLE_ROLES)}"
-        return refuse(RefusalCode.UNKNOWN_NAME, expected, f"{hello.role} {hello.name!r}")
-
-    def _room_for_observers(self) -> Refused | None:
-        """They may not take every place: who is to manage the machine has to find one."""
-        places = self.hmc.terms.session_limit - max(1, self.hmc.terms.session_limit // OPERATORS_SHARE)
-        observers = sum(session.role == OBSERVER for session in self.hmc.sessions.values())
-        if observers < places:
-            return None
-        return refuse(RefusalCode.SESSIONS_FULL, f"at most {places} sessions of observers", "one more", 1000)
 
     def _generation(self, session: Session) -> int:
         return self.configurations.generation(session)
@@ -227,6 +203,7 @@ class HypervisorCore:
                 case Called():
                     self._called(event, now_us)
                 case Opened(session):
+                    self.slots.claimed(session.name, now_us)
                     self.configurations.partition_started(session.name)
                     self._publish(session, "opened", now_us)
                     self.effects.note("info", "lpar_started", lpar=session.name, epoch=session.epoch)
@@ -238,6 +215,7 @@ class HypervisorCore:
                 case Closed(session, ending):
                     count = self.hcalls.fence(session, now_us)
                     self.configurations.partition_died(session.name, now_us)
+                    self.slots.release(session.name, now_us)
                     self._publish(session, "closed", now_us)
                     self.effects.note(
                         "warning", "lpar_ended", lpar=session.name, epoch=session.epoch, ending=str(ending),

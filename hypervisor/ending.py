@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypervisor.change import Change, ChangeState
-from hypervisor.refusal import failure
+from hypervisor.refusal import failure, free_slot
 from protocol.console_messages import ConsoleFailure
 from protocol.hcall_messages import ConfigurationKind
 
@@ -37,7 +37,14 @@ def expired(change: Change) -> ConsoleFailure:
     return failure("timeout", text, "the change stands; the partition applies it when it hears of it")
 
 
-def died(change: Change) -> ConsoleFailure:
-    """The partition went down before it was moved."""
-    text = f"{change.lpar} went down before it was moved"
-    return failure("not_migrated", text, "its windows are gone; start it and try again")
+def died(change: Change, *, is_slot: bool) -> ConsoleFailure | None:
+    """The partition went down while a change was with its kernel; None where the change stands.
+
+    A migration that had not moved it is over, and what a slot got goes with its session.
+    """
+    if change.kind is ConfigurationKind.MIGRATION:
+        if change.state is ChangeState.MOVED:
+            return None
+        text = f"{change.lpar} went down before it was moved"
+        return failure("not_migrated", text, "its windows are gone; start it and try again")
+    return free_slot(change.lpar) if is_slot else None

@@ -67,7 +67,7 @@ class Faults:
             self.fabric.retry(session, request, RETURNS_FULL_RETRY_MS)
             return
         window = self.ledger.windows.get(told.window_id)
-        if window is None or window.unit != unit.name or window.has_no_context:
+        if window is None or window.token != told.token or window.unit != unit.name or window.has_no_context:
             self._return_credit(unit, told.window_id, told.number, now_us)
         elif window.fenced:
             fault = Fault.from_unit(told)

@@ -76,11 +76,17 @@ def _partitions(books: Books) -> Iterator[Finding]:
     for row in books.partitions.values():
         dedicated = row.mode == ProcessorMode.DEDICATED
         mine, other = (row.cores, row.hundredths) if dedicated else (row.hundredths, row.cores)
-        if mine < 1 or other:
+        if (mine < 1 or other) and not _is_free_slot(books, row):
             yield wrong(label(row), f"it is {row.mode} and has {row.cores} cores and {row.hundredths} hundredths")
         if row.acknowledged > row.generation:
             came = f"its kernel has acknowledged generation {row.acknowledged}"
             yield wrong(label(row), f"{came}, and there are only {row.generation}")
+
+
+def _is_free_slot(books: Books, row: PartitionRow) -> bool:
+    """Whether it is a slot that nobody has claimed: it has nothing at all, and no session."""
+    session = books.sessions.get((HCALL.name, row.name))
+    return not (row.cores or row.hundredths or row.qos_credits or (session is not None and session.alive))
 
 
 def _windows(books: Books) -> Iterator[Finding]:

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from hypervisor.finding import Finding, remark
 from hypervisor.ledger import Ledger
 from hypervisor.row_meaning import label
-from hypervisor.rows import LedgerWindowRow, PartitionRow, Row
+from hypervisor.rows import LedgerWindowRow, PartitionRow, Row, SessionRow
 from protocol.codes import CreditType
 from protocol.effects import Effects
+from protocol.link import HCALL
 from protocol.system import HUNDREDTHS_PER_CORE, SystemSettings
 
 
@@ -21,7 +22,7 @@ def compare(system: SystemSettings, rows: Sequence[Row]) -> list[Finding]:
     """What the system file and the rows, which have to make sense, say differently of the same system."""
     ledger = Ledger(system, Effects())
     ledger.restore(list(rows))
-    return [*_names(system, rows), *_targets(ledger), *_units(ledger), *_totals(ledger)]
+    return [*_names(system, rows), *_slots(system, rows), *_targets(ledger), *_units(ledger), *_totals(ledger)]
 
 
 def _names(system: SystemSettings, rows: Sequence[Row]) -> Iterator[Finding]:
@@ -30,6 +31,20 @@ def _names(system: SystemSettings, rows: Sequence[Row]) -> Iterator[Finding]:
             yield remark(label(row), "the system file has no such partition: its windows are closed")
         elif isinstance(row, LedgerWindowRow) and system.chip_of_unit(row.unit) is None:
             yield remark(label(row), f"the system file has no NX unit {row.unit}: its window is gone with it")
+
+
+def _slots(system: SystemSettings, rows: Sequence[Row]) -> Iterator[Finding]:
+    """Free slots that have another meaning in the file, and what is given back at the next start."""
+    slots = set(system.slot_names)
+    alive = {row.name for row in rows if isinstance(row, SessionRow) and row.alive and row.link == HCALL.name}
+    for row in rows:
+        if not isinstance(row, PartitionRow) or system.lpar_named(row.name) is None:
+            continue
+        has_any = bool(row.cores or row.hundredths)
+        if row.name not in slots and not has_any:
+            yield remark(label(row), "it was a free slot; the system file names it: it gets what the file says")
+        if row.name in slots and has_any and row.name not in alive:
+            yield remark(label(row), "a slot without a session has processors: they go back to the system at its start")
 
 
 def _targets(ledger: Ledger) -> Iterator[Finding]:

@@ -15,10 +15,11 @@ from hypervisor.ledger import Ledger, Partition, Window, WindowPhase
 from hypervisor.meters import HcallMeter
 from hypervisor.paste_address import address_of, completion_interrupt, fault_interrupt, paste_address
 from hypervisor.ppp import ProcessorParameters
-from hypervisor.units import OUT_OF_REACH, Units
+from hypervisor.units import Units
 from protocol.clock import MILLISECOND_US
 from protocol.codes import (
     HYPERVISOR_CHOOSES,
+    OUT_OF_REACH,
     CreditType,
     HcallCode,
     WindowStatus,

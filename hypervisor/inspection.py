@@ -43,6 +43,11 @@ class Inspection:
     findings: list[Finding]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever stored: a hypervisor that starts with it makes a ledger of it."""
+        return self.schema == 0
+
+    @property
     def remarks(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.weight is Weight.REMARK]
 
@@ -64,7 +69,7 @@ def inspect(path: Path, system: SystemSettings | None = None) -> Inspection:
     """
     try:
         if not path.exists():
-            raise StoreError(f"{path}: there is no such file", ExitCode.STORE)
+            raise foreign(path, "there is no such file")
         if not path.is_file():
             raise foreign(path, "it is no file")
     except OSError as error:

@@ -67,7 +67,7 @@ class Window:
 class Partition:
     """One LPAR's configuration. `generation` counts its changes, `acknowledged` those its kernel has applied.
 
-    `held`: a test aid, changes are kept from the kernel.
+    `held`: a test aid, changes are kept from the kernel. A free slot is one without processors.
     """
 
     name: str
@@ -83,6 +83,10 @@ class Partition:
     @property
     def capacity_hundredths(self) -> int:
         return self.cores * HUNDREDTHS_PER_CORE + self.hundredths
+
+    @property
+    def is_free_slot(self) -> bool:
+        return not self.capacity_hundredths
 
     def row(self) -> PartitionRow:
         return PartitionRow(
@@ -101,6 +105,10 @@ class Partition:
     def from_settings(cls, lpar: LparSettings) -> Partition:
         return cls(lpar.name, lpar.mode, lpar.cores, lpar.hundredths, lpar.qos_credits, lpar.home_chip)
 
+    @classmethod
+    def free_slot(cls, lpar: LparSettings) -> Partition:
+        return cls(lpar.name, lpar.mode, 0, 0, 0, lpar.home_chip)
+
 
 @dataclass(slots=True)
 class Ledger:
@@ -111,22 +119,44 @@ class Ledger:
     partitions: dict[str, Partition] = field(default_factory=dict)
     windows: dict[int, Window] = field(default_factory=dict)
     next_window_id: int = 1
+    slot_names: frozenset[str] = frozenset()
     _in_use: Counter[tuple[str, CreditType]] = field(default_factory=Counter)
     _on_unit: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self.slot_names = frozenset(self.system.slot_names)
+
     def restore(self, rows: list[object]) -> None:
-        """Take over what an earlier process stored; the file's partitions fill in what is new."""
+        """Take over what an earlier process stored; the file's partitions fill in what is new.
+
+        A named partition that was a free slot before the file was changed is new.
+        """
+        known_names = {settings.name for settings in self.system.partitions}
         for row in rows:
-            if isinstance(row, PartitionRow) and self.system.lpar_named(row.name) is not None:
+            if isinstance(row, PartitionRow) and row.name in known_names:
                 self.partitions[row.name] = Partition.from_row(row)
             elif isinstance(row, LedgerWindowRow):
                 self._count(Window.from_row(row))
             elif isinstance(row, CounterRow) and row.name == "window_id":
                 self.next_window_id = row.value
-        for settings in self.system.lpar:
-            if settings.name not in self.partitions:
-                self.partitions[settings.name] = Partition.from_settings(settings)
-                self.store_partition(self.partitions[settings.name])
+        for settings in self.system.partitions:
+            known = self.partitions.get(settings.name)
+            is_slot = settings.name in self.slot_names
+            if known is None or (known.is_free_slot and not is_slot):
+                fresh = Partition.free_slot(settings) if is_slot else Partition.from_settings(settings)
+                fresh.generation = fresh.acknowledged = 0 if known is None else known.generation
+                self.partitions[settings.name] = fresh
+                self.store_partition(fresh)
+
+    @property
+    def present(self) -> list[Partition]:
+        """Every partition but the free slots."""
+        return [partition for partition in self.partitions.values() if not partition.is_free_slot]
+
+    @property
+    def named(self) -> list[str]:
+        """The partitions that are no slots."""
+        return [name for name in self.partitions if name not in self.slot_names]
 
     def entitled(self, partition: Partition) -> int:
         """Default credits that the partition's processors are worth, before QoS is taken off."""

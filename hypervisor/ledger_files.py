@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,3 +82,26 @@ def copy(file: BinaryIO, path: Path, place: Path) -> list[int]:
             shutil.copyfile(source, target)
         sizes.append(target.stat().st_size if target.exists() else 0)
     return sizes
+
+
+@contextmanager
+def copied(file: BinaryIO, path: Path) -> Iterator[Path]:
+    """A copy of a locked ledger and what belongs to it, gone afterwards: where temporary files are, else beside it.
+
+    Raises OSError, why there is none beside it either, and StoreError as `copy`.
+    """
+    with ExitStack() as kept:
+        try:
+            place = _copied_in(None, kept, file, path)
+        except OSError:
+            place = _copied_in(path.parent, kept, file, path)
+        yield place
+
+
+def _copied_in(folder: Path | None, kept: ExitStack, file: BinaryIO, path: Path) -> Path:
+    with ExitStack() as made:
+        temporary = tempfile.TemporaryDirectory(prefix=".vasbus-ledger-", dir=folder, ignore_cleanup_errors=True)
+        place = Path(made.enter_context(temporary)) / "ledger"
+        copy(file, path, place)
+        kept.push(made.pop_all())
+    return place

@@ -12,6 +12,7 @@ from hypervisor.hcalls import Hcalls
 from hypervisor.ledger import Ledger, Window
 from hypervisor.unit import Unit, UnitState
 from protocol.codes import CreditType
+from protocol.console_messages import SlotsStatus
 from protocol.listener import Listener
 from protocol.metrics import Distribution, Family, MetricKind, counter, gauge, labelled
 
@@ -26,6 +27,7 @@ def families(
     units: Mapping[str, Unit],
     configurations: Configurations,
     listeners: Mapping[str, Listener],
+    slots: SlotsStatus | None = None,
     *,
     recovering: bool,
 ) -> list[Family]:
@@ -36,6 +38,7 @@ def families(
         *_configurations(configurations, ledger),
         *_neighbours(listeners, units),
         _faults(faults),
+        *_slots(slots),
         counter("vasbus_telemetry_published_total", "Messages of the telemetry stream.", ledger.effects.publication),
         gauge("vasbus_recovering", "1 while it is not known of every unit what it holds.", int(recovering)),
     ]
@@ -45,11 +48,11 @@ def _ledger(ledger: Ledger) -> list[Family]:
     targets: dict[Labels, float] = {}
     in_use: dict[Labels, float] = {}
     excess: dict[Labels, float] = {}
-    for name, partition in ledger.partitions.items():
+    for partition in ledger.present:
         for credit_type in CreditType:
-            labels = name, _label(credit_type)
+            labels = partition.name, _label(credit_type)
             targets[labels] = ledger.target(partition, credit_type)
-            in_use[labels] = ledger.in_use(name, credit_type)
+            in_use[labels] = ledger.in_use(partition.name, credit_type)
             excess[labels] = max(0, in_use[labels] - targets[labels])
     states: Counter[Labels] = Counter()
     for window in ledger.windows.values():
@@ -79,7 +82,9 @@ def _hcalls(hcalls: Hcalls) -> list[Family]:
 
 def _configurations(configurations: Configurations, ledger: Ledger) -> list[Family]:
     steps: dict[Labels, float] = {(str(kind), step): count for (kind, step), count in configurations.steps.items()}
-    queued: dict[Labels, float] = {(name,): len(configurations.queues.get(name, ())) for name in ledger.partitions}
+    queued: dict[Labels, float] = {
+        (partition.name,): len(configurations.queues.get(partition.name, ())) for partition in ledger.present
+    }
     changes = "vasbus_configuration_changes"
     what = "Changes of a partition that are not finished, the one with its kernel too."
     return [
@@ -96,6 +101,13 @@ def _neighbours(listeners: Mapping[str, Listener], units: Mapping[str, Unit]) ->
         labelled(GAUGE, "vasbus_sessions", "Live sessions.", ("link",), sessions),
         labelled(GAUGE, "vasbus_units", "NX units by state.", ("state",), states),
     ]
+
+
+def _slots(status: SlotsStatus | None) -> list[Family]:
+    if status is None:
+        return []
+    states: dict[Labels, float] = {("claimed",): status.claimed, ("free",): status.count - status.claimed}
+    return [labelled(GAUGE, "vasbus_slots", "Slots of the template by state.", ("state",), states)]
 
 
 def _faults(faults: Faults) -> Family:

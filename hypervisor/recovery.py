@@ -8,12 +8,10 @@ window of this ledger is ever taken for it. It is closed when its unit settles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hypervisor.ledger import Ledger, Partition, WindowPhase
+from hypervisor.ledger import Ledger, WindowPhase
 from hypervisor.units import Units
-from protocol.codes import CreditType
 from protocol.effects import Effects
 from protocol.hcall_messages import (
     HAllocateVasWindow,
@@ -32,14 +30,15 @@ class Recovery:
 
     They have as long to come back as a unit that is heard has until it is suspected (`suspect_us`): in that time new
     windows wait, because theirs may be the preferred place, and so do hcalls for their windows. A unit that stays away
-    is from then on an absent one like any other, and new windows go elsewhere. One fence after the start (`over_us`)
-    nothing is waited for any more.
+    is from then on an absent one like any other: new windows go elsewhere, and who has no credit left but for a window
+    that is being closed there is refused, as at any other time. The kernel may ask under its mutex, and a close of
+    its own, which would give it a credit, waits for that. One fence after the start (`over_us`) nothing is waited for
+    any more.
     """
 
     ledger: Ledger
     units: Units
     effects: Effects
-    allocation_limit: Callable[[Partition, CreditType], int]
     waited_for: set[str] = field(default_factory=set)
     expected_us: int = 0
     over_us: int = 0
@@ -70,9 +69,8 @@ class Recovery:
         if not self.active:
             return False
         match request:
-            case HAllocateVasWindow(window_type=window_type):
-                no_place = now_us < self.expected_us or self.units.place(None) is None
-                return no_place or self._may_get_a_credit(self.ledger.partitions[lpar], window_type)
+            case HAllocateVasWindow():
+                return now_us < self.expected_us or self.units.place(None) is None
             case (
                 HModifyVasWindow(window_id=window_id)
                 | HDeallocateVasWindow(window_id=window_id)
@@ -87,21 +85,9 @@ class Recovery:
             case _:
                 return False
 
-    def _may_get_a_credit(self, partition: Partition, window_type: int) -> bool:
-        """Whether it has no credit left but for a window that its unit may turn out to have closed."""
-        if window_type not in (CreditType.QOS, CreditType.DEFAULT):
-            return False
-        credit_type = CreditType(window_type)
-        if self.ledger.in_use(partition.name, credit_type) < self.allocation_limit(partition, credit_type):
-            return False
-        return self._is_being_closed(partition.name, credit_type)
-
-    def _is_being_closed(self, lpar: str, credit_type: CreditType | None = None) -> bool:
+    def _is_being_closed(self, lpar: str) -> bool:
         """Whether a window of the partition is being closed at a unit that is waited for."""
         return any(
-            window.lpar == lpar
-            and window.phase is WindowPhase.CLOSING
-            and window.unit in self.waited_for
-            and credit_type in (None, window.credit_type)
+            window.lpar == lpar and window.phase is WindowPhase.CLOSING and window.unit in self.waited_for
             for window in self.ledger.windows.values()
         )

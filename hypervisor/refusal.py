@@ -10,6 +10,11 @@ def failure(code: str, text: str, advice: str) -> ConsoleFailure:
     return ConsoleFailure(code=code, text=text, advice=advice)
 
 
+def free_slot(lpar: str) -> ConsoleFailure:
+    """Nobody has claimed it, so that it has nothing that could be changed."""
+    return failure("free_slot", f"{lpar} is a free slot", "start a process that claims it (`vasbus serve slot`)")
+
+
 def no_accelerators() -> ConsoleFailure:
     """HSCLC014."""
     text = "the system has no hardware accelerators that partitions can use"

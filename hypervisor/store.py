@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import fields
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hypervisor.ledger_check import COLUMN_TYPES, checked_rows, columns, rows_of
-from hypervisor.ledger_files import copy, lock, logs
+from hypervisor.ledger_files import copied, lock, logs
 from hypervisor.rows import ROW_TYPES, SCHEMA_VERSION, AnswerRow, Drop, DropAnswers, Put, Row
-from hypervisor.store_failure import failure, foreign
+from hypervisor.store_failure import failure, foreign, no_copy
 from protocol.codes import ExitCode
 from protocol.node import StoreError
 
@@ -88,19 +87,16 @@ class LedgerStore:
     def _check_copy(self) -> bool:
         """Check a copy where a log was left, because opening the ledger itself would move that into it.
 
-        Whether it was done. Where there is no room for a copy the ledger itself is what is checked.
+        Whether it was done: not where there is no log. Raises StoreError also where there is no room for a copy.
         """
         if self.guard is None or not any(logs(self.path)):
             return False
         try:
-            with tempfile.TemporaryDirectory(prefix="vasbus-ledger-") as folder:
-                place = Path(folder) / "ledger"
-                copy(self.guard, self.path, place)
-                with closing(sqlite3.connect(place)) as database:
-                    database.execute("PRAGMA locking_mode=EXCLUSIVE")
-                    self._check(database)
-        except OSError:
-            return False
+            with copied(self.guard, self.path) as place, closing(sqlite3.connect(place)) as database:
+                database.execute("PRAGMA locking_mode=EXCLUSIVE")
+                self._check(database)
+        except OSError as error:
+            raise no_copy(self.path, error) from error
         return True
 
     def _check(self, database: sqlite3.Connection) -> None:

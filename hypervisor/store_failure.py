@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -24,8 +25,17 @@ ADVICE = {
     ExitCode.STORE_READ_ONLY: "let this user write the file and its folder, or start with another ledger",
     ExitCode.STORE_LOCKED: "stop the other one, or start with another ledger",
     ExitCode.STORE_DAMAGED: "start with an earlier copy of it, or with another ledger",
-    ExitCode.STORE_FOREIGN: "name the ledger's file, or one that does not exist yet",
+    ExitCode.STORE_FOREIGN: "name the ledger's file (a hypervisor also takes one that does not exist yet)",
 }
+NO_COPY = {
+    errno.ENOSPC: ExitCode.STORE_FULL,
+    errno.EDQUOT: ExitCode.STORE_FULL,
+    errno.EFBIG: ExitCode.STORE_FULL,
+    errno.EACCES: ExitCode.STORE_READ_ONLY,
+    errno.EPERM: ExitCode.STORE_READ_ONLY,
+    errno.EROFS: ExitCode.STORE_READ_ONLY,
+}
+"""Why there is no copy of a ledger, by what the system says of the place beside it."""
 NO_UTF8 = "Could not decode to UTF-8"
 """How the sqlite3 module says that a text is none; such an error has no code."""
 
@@ -45,6 +55,15 @@ def failure(name: Path, path: Path, what: str, error: Exception, known: ExitCode
     fate = "; nothing of this turn was answered" if what == "write" else ""
     advice = f": {ADVICE[code]}" if code in ADVICE else ""
     return StoreError(f"{name}: could not {what} the ledger: {why}{fate}{advice}", code)
+
+
+def no_copy(path: Path, error: OSError) -> StoreError:
+    """A ledger that was left with a log cannot be checked: without a copy that would write to it."""
+    code = NO_COPY.get(error.errno or 0, ExitCode.STORE)
+    advice = f": {ADVICE[code]}" if code in ADVICE else ""
+    where = "neither where temporary files are (TMPDIR) nor beside it"
+    text = f"{path}: could not open the ledger: its log can be checked in a copy only, which is possible {where}"
+    return StoreError(f"{text}: {error.strerror or error}{advice}", code)
 
 
 def foreign(name: Path, why: str) -> StoreError:

@@ -14,6 +14,9 @@ from protocol.fabric_messages import CloseContext, ContextSummary, ProgramContex
 from protocol.session import Session
 from protocol.system import ChipSettings
 
+CONTEXTS_MOST = 65_536
+"""Contexts that any unit can hold, whatever it says of itself."""
+
 ContextRequest = ProgramContext | CloseContext
 
 
@@ -41,12 +44,12 @@ def context_wanted(window: Window) -> ProgramContext:
 
 @dataclass(slots=True)
 class Unit:
-    """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on.
+    """One NX unit. `quiet_us`: when it has certainly fenced itself; None once that has been acted on. `said_bye`: its
+    last session ended so, and no paste was taken in it afterwards.
 
     `in_flight`: by window, the request that the unit has not answered yet, `doubted` those that it has answered wrongly
-    and will be asked again. `listed`: the contexts that it has named
-    so far, while it is asked for them page by page. `returns`: window credits that it has not been asked to return
-    yet, `returning` of them are on the wire.
+    and will be asked again. `listed`: the contexts that it has named so far, while it is asked for them page by page.
+    `returns`: window credits that it has not been asked to return yet, `returning` of them are on the wire.
 
     Windows with an id below `known_below` may have a context at an earlier process of the unit that is not certainly
     quiet yet; `confirmed` are those that the present one holds no more, and which wait for that.
@@ -62,6 +65,7 @@ class Unit:
     ready: bool = False
     reconciled: bool = False
     quiet_us: int | None = None
+    said_bye: bool = False
     in_flight: dict[int, ContextRequest] = field(default_factory=dict)
     doubted: AskedAgain = field(default_factory=AskedAgain)
     listed: dict[int, ContextSummary] = field(default_factory=dict)

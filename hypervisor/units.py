@@ -20,10 +20,10 @@ from hypervisor.faults import Faults
 from hypervisor.holders import Holders, guards_of
 from hypervisor.ledger import Ledger, Window, WindowPhase
 from hypervisor.rows import Row
-from hypervisor.unit import Unit
+from hypervisor.unit import CONTEXTS_MOST, Unit
 from hypervisor.unit_calls import UnitCalls
 from protocol.clock import MILLISECOND_US, earliest
-from protocol.codes import HcallCode
+from protocol.codes import OUT_OF_REACH, HcallCode
 from protocol.effects import Effects
 from protocol.fabric_messages import (
     CloseContext,
@@ -41,13 +41,6 @@ from protocol.listener import Listener
 from protocol.session import Answered, Called, Closed, Ending, Event, Moved, Noticed, Opened, Session
 from protocol.system import SystemSettings
 from protocol.telemetry_messages import PeerMoved
-
-CONTEXTS_MOST = 65_536
-"""Contexts that any unit can hold, whatever it says of itself."""
-
-
-OUT_OF_REACH = HcallCode.H_LONG_BUSY_ORDER_100_MSEC
-"""For who waits for a window at a unit that is taken for dead or hung: call again, or ask for one elsewhere."""
 
 
 @dataclass(slots=True)
@@ -152,8 +145,9 @@ class Units:
             self.calls.ask_again(unit, now_us)
             if unit.session is None and unit.quiet_us is not None and now_us >= unit.quiet_us:
                 unit.quiet_us = None
-                unit.holders.expire(now_us)
-                self.effects.note("warning", "unit_fenced", unit=unit.name)
+                windows = self.ledger.on_unit(unit.name)
+                if unit.holders.expire(now_us) or (windows and not unit.said_bye):
+                    self.effects.note("warning", "unit_counts_as_quiet", unit=unit.name, windows=windows)
                 self._gone(unit, self.ledger.windows.keys(), now_us)
             elif unit.session is not None and unit.holders.expire(now_us) and unit.holders.quiet_us is None:
                 self.effects.note("warning", "earlier_unit_fenced", unit=unit.name, windows=len(unit.confirmed))
@@ -202,8 +196,11 @@ class Units:
         unit.in_flight.clear()
         unit.doubted.clear()
         unit.confirmed.clear()
-        quiet_us = now_us if ending is Ending.BYE else session.heard_us + self.fence_us
+        unit.said_bye = ending is Ending.BYE
+        quiet_us = now_us if unit.said_bye else session.heard_us + self.fence_us
         unit.holders.lost(quiet_us)
+        if unit.said_bye:
+            unit.holders.expire(now_us)
         unit.quiet_us = max(quiet_us, unit.holders.quiet_us or 0)
 
     def _cannot_program(self, unit: Unit, now_us: int) -> None:

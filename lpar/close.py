@@ -12,12 +12,9 @@ from enum import Enum, auto
 from lpar.alarms import Alarm
 from lpar.driver import Operation, VasDriver
 from lpar.hcall import HcallReturn
+from lpar.mutex import MUTEX_HOLD_US
 from lpar.window import Window
-from protocol.clock import MILLISECOND_US
 from protocol.hcall_messages import HDeallocateVasWindow
-
-MUTEX_HOLD_US = 100 * MILLISECOND_US
-"""Longer than what the requests in flight on a window take an accelerator that answers."""
 
 
 class CloseStage(Enum):

@@ -42,7 +42,7 @@ class FollowStage(Enum):
 class ConfigurationFollower:
     """Applies the hypervisor's changes strictly in order. `generation` is the last one applied, or the base at boot.
 
-    `knows_base`: whether the first answer has come. Until then the entitlement is the system file's, maybe an old one.
+    `knows_base`: whether it has been told. Until then the entitlement is the system file's, maybe an old one.
     """
 
     def __init__(self, dialer: Dialer, alarms: Alarms, drmgr: Drmgr) -> None:
@@ -68,13 +68,12 @@ class ConfigurationFollower:
     def answered(self, reply: Reply | Refused, now_us: int) -> None:
         """The answer to QueryConfiguration or Reconfigured came."""
         if self.stage is FollowStage.ASKED:
-            self.stage = FollowStage.IDLE
-            self.knows_base = True
             if isinstance(reply, Configuration) and self._is_ahead(reply):
+                self.stage = FollowStage.IDLE
+                self.knows_base = True
                 self._act(reply, now_us)
             else:
-                self.wanted = self.generation
-                self._complain("configuration_not_told", reply)
+                self._not_told(reply, now_us)
         elif self.stage is FollowStage.REPORTED and isinstance(reply, Noted):
             self.stage = FollowStage.IDLE
             self._go_on(now_us)
@@ -82,6 +81,16 @@ class ConfigurationFollower:
             report = self._report
             self._complain("report_not_noted", reply)
             self.alarms.set(now_us + AGAIN_US, lambda moment_us: self._call(report, moment_us))
+
+    def _not_told(self, reply: Reply | Refused, now_us: int) -> None:
+        """A later beat makes us ask again. For the base, which no beat may ever tell of, we do so of our own accord."""
+        self._complain("configuration_not_told", reply)
+        if self.knows_base:
+            self.stage = FollowStage.IDLE
+            self.wanted = self.generation
+        else:
+            self.stage = FollowStage.BOOTING
+            self.alarms.set(now_us + AGAIN_US, self._ask)
 
     def _is_ahead(self, configuration: Configuration) -> bool:
         """A change that was applied already, or that is newer than the newest, is none that we are to apply."""

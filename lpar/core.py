@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lpar.kernel import Kernel
 from lpar.migration import MigrationAction
 from lpar.statistics import KernelStatistics
+from protocol.claims import SLOT
 from protocol.clock import MILLISECOND_US, earliest
 from protocol.codes import ExitCode
 from protocol.dialer import Dialer, Identity
@@ -36,7 +37,9 @@ INCARNATION_BYTES = 16
 
 class LparCore:
     """One partition. `identity` is how it presents itself to the hypervisor at `hcall_endpoint`; `entropy(n)` gives n
-    unguessable bytes. Unless `clients_are_root` no client may write a file, as no user but root on the real machine.
+    unguessable bytes. With the role `slot` it learns its name with its session, and `settings` are the template's: a
+    restart of the partition may give it another slot. Unless `clients_are_root` no client may write a file, as no user
+    but root on the real machine.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class LparCore:
     def _hcall_events(self, events: list[Event], now_us: int) -> None:
         for event in events:
             if isinstance(event, Established) and not event.resumed:
+                self._established()
                 self.kernel.boot(now_us)
             elif isinstance(event, Answered):
                 self.kernel.answered(event, now_us)
@@ -148,6 +152,15 @@ class LparCore:
                 self.kernel.noticed(event, now_us)
             elif isinstance(event, Ended):
                 self._ended(event.refusal, now_us)
+
+    @property
+    def name(self) -> str:
+        """The partition's name; that of the template while it has no slot."""
+        return self.dialer.session.name
+
+    def _established(self) -> None:
+        if self.dialer.identity.role == SLOT:
+            self.effects.note("info", "slot_claimed", lpar=self.name, epoch=self.dialer.session.epoch)
 
     def _ended(self, refusal: Refused, now_us: int) -> None:
         """The hypervisor has ended the session and taken the windows back, so the partition restarts."""
@@ -158,7 +171,7 @@ class LparCore:
         if self.stop_due_us is not None:
             self._exit(ExitCode.OK, "stopped: the session was dead already")
             return
-        self.effects.note("error", "partition_restarted", epoch=self.dialer.session.epoch, why=why)
+        self.effects.note("error", "partition_restarted", lpar=self.name, epoch=self.dialer.session.epoch, why=why)
         for session in list(self.listener.sessions.values()):
             self.listener.close(session, Ending.REPLACED)
         self.kernel = self._fresh_kernel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
 
 from lpar.driver import Operation, VasDriver
@@ -22,13 +23,17 @@ class GiveBackStage(Enum):
 class GiveBack(Operation):
     """Deallocates a window beside everything else, however long that takes.
 
-    It counts as used, and as in progress, until the hypervisor has taken it: the accelerator may have it.
+    It counts as used, and as in progress, until the hypervisor has taken it: the accelerator may have it. `over` is
+    called then.
     """
 
-    def __init__(self, driver: VasDriver, pool: Pool, window: Window) -> None:
+    def __init__(
+        self, driver: VasDriver, pool: Pool, window: Window, over: Callable[[int], None] | None = None
+    ) -> None:
         super().__init__(driver)
         self.pool = pool
         self.window = window
+        self._over = over
 
     def start(self, now_us: int) -> None:
         self.begin()
@@ -48,3 +53,5 @@ class GiveBack(Operation):
         self.unlock(now_us)
         self.end()
         self.driver.reopening.room_may_have_grown(self.pool, now_us)
+        if self._over is not None:
+            self._over(now_us)

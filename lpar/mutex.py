@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Protocol
 
+from protocol.clock import MILLISECOND_US
+
+MUTEX_HOLD_US = 100 * MILLISECOND_US
+"""How long one open or close keeps everybody else waiting while its hcall is busy or has no answer.
+
+Longer than what the requests in flight on a window take an accelerator that answers.
+"""
+
 
 class Waiter(Protocol):
     """An operation that locks the mutex."""

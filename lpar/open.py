@@ -2,8 +2,9 @@
 
 Differs from Linux: an open ends with EIO, reason hcall_busy, when its deadline has passed, instead of waiting without
 end for the mutex or a busy hypervisor. What it may hold in the hypervisor by then is undone in the background, and
-stays counted as used until it is. And where the accelerator of its window is out of reach, which a long busy hint
-tells, it asks for another window, once.
+stays counted as used until it is. Where the accelerator of its window is out of reach, which a long busy hint tells, it
+asks for another window, once. And an allocation lets go of the mutex after MUTEX_HOLD_US: a restarted hypervisor may
+put it off until a close has made room, and closes need the mutex.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from lpar.driver import DEFAULT_DOMAIN, Operation, VasDriver
 from lpar.failure import os_failure, raw_failure
 from lpar.give_back import GiveBack
 from lpar.hcall import HcallReturn
+from lpar.mutex import MUTEX_HOLD_US
 from lpar.window import WINDOW_CREDITS, TaskReference, Window
-from protocol.codes import MODIFY_FLAGS, CreditType, HcallCode, KernelReason
+from protocol.codes import MODIFY_FLAGS, OUT_OF_REACH, CreditType, KernelReason
 from protocol.device_messages import OsFailure, TxWinOpen
 from protocol.hcall_messages import (
     Associativity,
@@ -35,8 +37,6 @@ NEAR_CALLER = -1
 """The only vas_id that means anything on PowerVM."""
 VAS_ID_RANGE = range(-(1 << 15), 1 << 15)
 VPHN_FLAG_VCPU = 1
-OUT_OF_REACH = HcallCode.H_LONG_BUSY_ORDER_100_MSEC
-"""What H_MODIFY answers where the window's accelerator is taken for dead or hung."""
 
 
 def attribute_failure(attributes: TxWinOpen) -> OsFailure | None:
@@ -86,6 +86,8 @@ class OpenWindow(Operation):
         self.left: Window | None = None
         """The window whose accelerator is out of reach, while another one is asked for."""
         self.placed_again = False
+        self.lingers = False  # It waits for its allocation without the mutex.
+        self._hold: Alarm | None = None
         self.started_us = 0
         self._done: Callable[[Window | OsFailure, int], None] | None = done
 
@@ -147,11 +149,26 @@ class OpenWindow(Operation):
             self._give_up(os_failure(KernelReason.MIGRATION), now_us)
             return
         request = HAllocateVasWindow(window_type=self.pool.credit_type, credits=WINDOW_CREDITS, domain=self.domain)
+        self._hold = self.driver.alarms.set(now_us + MUTEX_HOLD_US, self._linger)
         self.hcall(OpenStage.ALLOCATE, request, now_us)
+
+    def _linger(self, now_us: int) -> None:
+        """Others go on meanwhile. It is in progress: a window may be granted, and a migration has to wait for that."""
+        self.lingers = True
+        self.pool.progress += 1
+        self.unlock(now_us)
+
+    def _not_allocated(self, now_us: int) -> None:
+        self.driver.alarms.cancel(self._hold)
+        if not self.lingers:
+            self.unlock(now_us)
+            return
+        self.lingers = False
+        self.pool.progress -= 1
 
     def _allocated(self, answer: HcallReturn, now_us: int) -> None:
         if not answer.succeeded or not isinstance(answer.reply, WindowAllocated):
-            self.unlock(now_us)
+            self._not_allocated(now_us)
             if self.left is not None and not self.expired:
                 self._keep_the_first(self.left, now_us)
             else:
@@ -160,8 +177,10 @@ class OpenWindow(Operation):
         self._give_back_the_first(now_us)
         self.window.set_up(answer.reply)
         self.driver.fault_lines.request(self.window)
-        self.pool.progress += 1
-        self.unlock(now_us)
+        self.driver.alarms.cancel(self._hold)
+        if not self.lingers:
+            self._linger(now_us)
+        self.lingers = False
         if self.window.paste_address is None:
             self._undo(self.failure or os_failure(KernelReason.NOT_SUPPORTED), now_us)
         elif self.expired:
@@ -246,7 +265,7 @@ class OpenWindow(Operation):
             self.driver.mutex.withdraw(self)
             self._undo(self.failure, now_us)
         elif stage is OpenStage.ALLOCATE and self._abandon_call():
-            self.unlock(now_us)
+            self._not_allocated(now_us)
             self._give_up(self.failure, now_us)
         elif stage is OpenStage.MODIFY and self._abandon_call():
             self._undo(self.failure, now_us)
@@ -276,5 +295,4 @@ def modify_request(window: Window) -> HModifyVasWindow:
 
 def hcall_failure(answer: HcallReturn) -> OsFailure:
     """EIO with the hypervisor's code; the merged driver does not tell its codes apart (domain.md 1)."""
-    code: HcallCode | None = answer.code
-    return os_failure(KernelReason.HCALL_FAILED, answer.words, code)
+    return os_failure(KernelReason.HCALL_FAILED, answer.words, answer.code)

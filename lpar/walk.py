@@ -8,17 +8,18 @@ and the entries skipped from the head of the list are counted whether they are c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from itertools import islice
 
-from lpar.driver import DEFAULT_DOMAIN, VasDriver
+from lpar.driver import DEFAULT_DOMAIN, Operation, VasDriver
 from lpar.failure import os_failure
+from lpar.give_back import GiveBack
 from lpar.hcall import HcallReturn
 from lpar.open import modify_request
 from lpar.pool import Pool
 from lpar.window import WINDOW_CREDITS, Window
-from protocol.codes import KernelReason, WindowFlag
+from protocol.codes import OUT_OF_REACH, KernelReason, WindowFlag
 from protocol.device_messages import OsFailure
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, WindowAllocated
 
@@ -42,8 +43,10 @@ Finished = Callable[[int], None]
 class CloseWalk:
     """reconfig_close_windows: close `excess` active windows from the head of the list; for a migration, all.
 
-    Runs under the mutex. An hcall's error ends it unless the partition migrates; the window that failed keeps its flag
-    and is not counted as closed.
+    Runs under the mutex, for as long as the hypervisor keeps a deallocation waiting: behind an accelerator that does
+    not answer that is its fence. It does not let go of the mutex in between, as a user's close does: its windows are
+    flagged and not counted one by one, and opens, other walks and migrations go by both. An hcall's error ends it
+    unless the partition migrates; the window that failed keeps its flag and is not counted as closed.
     """
 
     def __init__(
@@ -106,6 +109,10 @@ class ReopenWalk:
     Runs under the mutex. A window closed for both reasons only loses `flag`: the later event reopens it. The first
     error ends the walk. Everything of a reopened window is new, and its chip is the hypervisor's choice; it is
     mapped again by its next fault, not here.
+
+    Differs from Linux where the accelerator of a new window is out of reach, for which everybody would wait behind the
+    mutex: the window gets another one, once, or stays closed while the walk goes on. What was allocated is given back
+    beside all this, and then what the walk has left closed for want of its credit comes back.
     """
 
     def __init__(
@@ -123,8 +130,10 @@ class ReopenWalk:
         self.result = result
         self.stage = ReopenStage.ALLOCATE
         self._finished = finished
+        self._windows = windows
         self._ahead = iter(windows)
         self._window: Window | None = None
+        self._placed_again = False
 
     def step(self, now_us: int) -> None:
         """Start to reopen the next window of the walk."""
@@ -136,13 +145,15 @@ class ReopenWalk:
             if not window.status & self.flag:
                 continue
             self._window = window
-            self.stage = ReopenStage.ALLOCATE
-            request = HAllocateVasWindow(
-                window_type=self.pool.credit_type, credits=WINDOW_CREDITS, domain=DEFAULT_DOMAIN
-            )
-            self.driver.hypercalls.issue(request, self, now_us)
+            self._placed_again = False
+            self._allocate(now_us)
             return
         self._finished(now_us)
+
+    def _allocate(self, now_us: int) -> None:
+        self.stage = ReopenStage.ALLOCATE
+        request = HAllocateVasWindow(window_type=self.pool.credit_type, credits=WINDOW_CREDITS, domain=DEFAULT_DOMAIN)
+        self.driver.hypercalls.issue(request, self, now_us)
 
     def returned(self, answer: HcallReturn, now_us: int) -> None:
         window = self._window
@@ -153,6 +164,8 @@ class ReopenWalk:
             self._deallocated(window, answer, now_us)
         elif answer.succeeded:
             self._activate(window, now_us)
+        elif answer.code is OUT_OF_REACH:
+            self._out_of_reach(window, answer, now_us)
         else:
             self.result.failed(answer)
             self._deallocate(window, now_us)
@@ -169,7 +182,22 @@ class ReopenWalk:
             self._deallocate(window, now_us)
             return
         self.stage = ReopenStage.MODIFY
-        self.driver.hypercalls.issue(modify_request(window), self, now_us)
+        self.driver.hypercalls.issue(modify_request(window), self, now_us, (OUT_OF_REACH,))
+
+    def _out_of_reach(self, window: Window, answer: HcallReturn, now_us: int) -> None:
+        """What it was allocated counts beside the window itself until the hypervisor has it back."""
+        self.pool.used += 1
+        self.pool.progress += 1
+        GiveBack(self.driver, self.pool, replace(window), self._reopen_the_rest).start(now_us)
+        if self._placed_again:
+            self.result.failed(answer)
+            self.step(now_us)
+        else:
+            self._placed_again = True
+            self._allocate(now_us)
+
+    def _reopen_the_rest(self, now_us: int) -> None:
+        ReopenTheRest(self.driver, self.pool, self._windows, self.flag).start(now_us)
 
     def _deallocate(self, window: Window, now_us: int) -> None:
         """The window cannot be used: give it back to the hypervisor and stop; its flag stays."""
@@ -192,6 +220,48 @@ class ReopenWalk:
             self._finished(now_us)
         else:
             self.step(now_us)
+
+
+class RestStage(Enum):
+    """What the reopening of a walk's rest waits for."""
+
+    LOCK = auto()
+    WALK = auto()
+
+
+class ReopenTheRest(Operation):
+    """Reopens what a walk left closed when a credit is back that an accelerator out of reach had kept from it.
+
+    As far as there is room, the oldest first. A migration that has begun meanwhile takes this over with its own walk.
+    """
+
+    def __init__(self, driver: VasDriver, pool: Pool, windows: list[Window], flag: WindowFlag) -> None:
+        super().__init__(driver)
+        self.pool = pool
+        self.flag = flag
+        self.result = Reconfiguration()
+        self._windows = frozenset(windows)
+
+    def start(self, now_us: int) -> None:
+        self.begin()
+        self.lock(RestStage.LOCK, now_us)
+
+    def granted(self, now_us: int) -> None:
+        self.stage = RestStage.WALK
+        ReopenWalk(self.driver, self.pool, self._rest(), self.flag, self.result, self._walked).step(now_us)
+
+    def _rest(self) -> list[Window]:
+        room = self.pool.total - self.pool.active
+        if self.driver.migrating or self.pool.nr_close == 0 or room <= 0:
+            return []
+        left = [window for window in self.pool.newest_first() if window in self._windows and window.status == self.flag]
+        return left[-room:]
+
+    def _walked(self, now_us: int) -> None:
+        self.unlock(now_us)
+        if self.result.reopened:
+            self.driver.note("info", "rest_reopened", reopened=len(self.result.reopened))
+        self.end()
 
 
 def windows_to_reopen(pool: Pool, gained: int | None) -> list[Window]:

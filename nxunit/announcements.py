@@ -11,7 +11,10 @@ from protocol.session import Answered
 
 
 class Announcements:
-    """Told once in each session; and again after a while where the answer was not that the hypervisor has noted it."""
+    """A fault is told once in each session; the limits whenever one begins or is taken up again, because a hypervisor
+    that was restarted does not remember them. Either is told again after a while where the answer was not that the
+    hypervisor has noted it.
+    """
 
     def __init__(self, limits: UnitReady, dialer: Dialer, faults: HeldFaults) -> None:
         self.limits = limits
@@ -21,12 +24,13 @@ class Announcements:
         self._doubted = AskedAgain()
 
     def established(self, now_us: int, *, resumed: bool) -> None:
-        """There is a session: the old one's, or a new one that knows nothing yet."""
+        """There is a session: the old one's, or a new one that knows nothing yet.
+
+        What the session before a new one had been told was forgotten with that one (`session_over`).
+        """
         if self._limits_number is None:
             self._tell_limits(now_us)
         if not resumed:
-            self._doubted.clear()
-            self.faults.session_over()
             self.faults.tell(now_us)
 
     def answered(self, event: Answered, now_us: int) -> None:

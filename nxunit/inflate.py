@@ -91,6 +91,8 @@ def resume_inflate(
     onward = _go_on(state.machine, source[skip_bytes:], limit_bytes)
     consumed_bytes = onward.consumed_bytes + skip_bytes
     if onward.state is None:
+        if skip_bytes < state.skip_bytes:
+            return _short_of_the_end(state, source)
         return Inflated(onward.target, consumed_bytes, onward.ended, onward.full, None)
     # A source shorter than what was to be skipped: the rest is skipped next time.
     still_to_skip = onward.state.skip_bytes + state.skip_bytes - skip_bytes
@@ -99,6 +101,11 @@ def resume_inflate(
     return Inflated(
         onward.target, consumed_bytes, False, onward.full, InflateState(onward.state.machine, still_to_skip)
     )
+
+
+def _short_of_the_end(state: InflateState, source: bytes | memoryview) -> Inflated:
+    """The stream ends in a byte that was given back and is still to come again: it is over when that is here."""
+    return Inflated(b"", len(source), False, False, replace(state, skip_bytes=state.skip_bytes - len(source)))
 
 
 def _go_on(machine: Machine | BlockStart, source: bytes | memoryview, limit_bytes: int) -> Inflated:
@@ -141,7 +148,9 @@ def _read_block(state: InflateState, source: bytes | memoryview, limit_bytes: in
             pumped.target, consumed_bytes, False, pumped.full, InflateState(place, position - consumed_bytes)
         )
     if place.is_last:
-        return Inflated(pumped.target, min(position, len(source)), True, False, None)
+        if position > len(source):
+            return _short_of_the_end(state, source)
+        return Inflated(pumped.target, position, True, False, None)
     position -= place.next_block.bit > 0
     consumed_bytes = min(position, len(source))
     return Inflated(

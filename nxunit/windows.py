@@ -75,6 +75,7 @@ class Windows:
         self.counters.translation_faults[fault.operand] += 1
         raised = fabric.FaultRaised(
             window_id=context.window_id,
+            token=context.token,
             number=paste.number,
             function=crb.function,
             operand=fault.operand,

@@ -48,6 +48,12 @@ BUSY_HINT_MS = {
 }
 """Busy returns and the delay they hint at; 0 means yield and call again."""
 
+OUT_OF_REACH = HcallCode.H_LONG_BUSY_ORDER_100_MSEC
+"""What H_MODIFY_VAS_WINDOW answers where the window's NX unit is taken for dead or hung.
+
+Whoever hears it calls again, or asks for a window at another unit.
+"""
+
 
 class Hcall(ExplainedCode):
     """The hcalls of the VAS and NX interface and their numbers (hvcall.h)."""

@@ -150,6 +150,14 @@ class WindowRow(Part):
     process_id: U64
 
 
+class SlotsStatus(Part):
+    """The slots of a template: how many there are, and how many are claimed. A claimed one is among the partitions."""
+
+    template: Name
+    count: U32
+    claimed: U32
+
+
 class SystemStatus(Reply):
     """`telemetry_sequence` is the number of the last telemetry message that this snapshot includes."""
 
@@ -166,6 +174,7 @@ class SystemStatus(Reply):
     units: tuple[UnitStatus, ...]
     telemetry_sequence: U64
     telemetry: Endpoints = Field(default_factory=dict)
+    slots: SlotsStatus | None = None
 
 
 class QueryWindows(Request):

@@ -17,11 +17,20 @@ HELLO_REPEAT_US = 500 * MILLISECOND_US
 PROBES_MISSED = 3
 """Probes of a connection-lived session that may fail to come before the connection is left."""
 BEATS_REMEMBERED = 16
+WAITS = {
+    RefusalCode.IN_USE: "name_in_use",
+    RefusalCode.SLOTS_FULL: "slots_full",
+    RefusalCode.NO_PROCESSORS: "no_processors",
+}
+"""What a HELLO may have to wait for, and how that is logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the dialling process is. `incarnation` is 16 fresh random bytes for each start."""
+    """Who the dialling process is. `incarnation` is 16 fresh random bytes for each start.
+
+    With the role `slot` the name is that of the template: which partition it is, WELCOME says.
+    """
 
     role: str
     name: str
@@ -53,7 +62,7 @@ class Dialer(SessionEnd):
         self.lease_anchor_us: int | None = None
         self._hello_due_us: int | None = None
         self._hello_said_us = 0
-        self._in_use = False
+        self._is_waiting_noted = False
         self._silent_since_us = 0
         self._beat_due_us = 0
         self._beat_us = 0
@@ -80,7 +89,7 @@ class Dialer(SessionEnd):
         self.ended = False
         self.lease_anchor_us = None
         self._beats.clear()
-        self._in_use = False
+        self._is_waiting_noted = False
         self._leaving = False
         self._redial(now_us)
 
@@ -195,12 +204,13 @@ class Dialer(SessionEnd):
 
     def _welcomed(self, welcome: Welcome, now_us: int) -> list[Event]:
         session = self.session
-        if session.epoch not in (0, welcome.epoch):
-            return []
-        self._in_use = False
-        already = self.established
         resumed = bool(session.epoch)
-        session.epoch, session.secret, session.peer = welcome.epoch, welcome.secret, DIALLED
+        if resumed and (session.name, session.epoch) != (welcome.name, welcome.epoch):
+            return []
+        self._is_waiting_noted = False
+        already = self.established
+        session.name, session.epoch, session.secret = welcome.name, welcome.epoch, welcome.secret
+        session.peer = DIALLED
         session.caller.limit = min(OUTSTANDING_LIMIT, welcome.outstanding)
         self.established, self._hello_due_us = True, None
         self._beat_us = welcome.beat_ms * MILLISECOND_US
@@ -218,9 +228,9 @@ class Dialer(SessionEnd):
             if self.established:
                 self._detached(now_us)
             return []
-        if not refusal.code.definite:
+        if not refusal.is_definite:
             if not self.established:
-                self._say_once_that_the_name_is_in_use(refusal)
+                self._say_once_what_is_waited_for(refusal)
                 # The wait was asked for: silence counts from its end.
                 self._hello_due_us = now_us + (refusal.after_ms * MILLISECOND_US or HELLO_REPEAT_US)
                 self._silent_since_us = self._hello_due_us
@@ -233,10 +243,11 @@ class Dialer(SessionEnd):
         self._end()
         return [Ended(self.session, refusal)]
 
-    def _say_once_that_the_name_is_in_use(self, refusal: Refused) -> None:
-        if refusal.code is RefusalCode.IN_USE and not self._in_use:
-            self._in_use = True
-            self.effects.note("warning", "name_in_use", name=self.identity.name, advice=refusal.advice)
+    def _say_once_what_is_waited_for(self, refusal: Refused) -> None:
+        event = WAITS.get(refusal.code)
+        if event is not None and not self._is_waiting_noted:
+            self._is_waiting_noted = True
+            self.effects.note("warning", event, name=self.identity.name, came=refusal.came, advice=refusal.advice)
 
     def _detached(self, now_us: int) -> None:
         """The listener does not know this connection (any more): HELLO, but not at the speed of its refusals."""

@@ -60,12 +60,14 @@ class ContextDraining(Notice):
 class FaultRaised(Request):
     """A request stopped at an absent page. Its window credit stays taken until `ReturnCredit` for this number.
 
-    `number` is the paste's, which rises per window, so that a fault told twice is one fault. The unit tells every
-    fault that it still holds anew in each new session.
+    `number` is the paste's, which rises per window, so that a fault told twice is one fault. `token` is that of the
+    context: a unit may hold one of a ledger that was put aside, and the next ledger's ids begin anew. The unit tells
+    every fault that it still holds anew in each new session.
     """
 
     type: Literal["fault_raised"] = "fault_raised"
     window_id: U32
+    token: Token
     number: U64
     function: U8
     operand: Operand

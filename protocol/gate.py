@@ -77,7 +77,6 @@ class Gate:
                 raise WireError(RefusalCode.KEY, "a routing id of this connection's own", came)
             self.admission.remember(link, peer, public_key)
         elif not self.admission.continues(link, peer, public_key):
-            self.admission.estrange(link, peer, public_key)
             raise WireError(
                 RefusalCode.NO_SESSION,
                 "HELLO as the first message",

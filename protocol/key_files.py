@@ -16,7 +16,7 @@ from pathlib import Path
 
 import zmq
 
-from protocol.key_source import KeySource, source_of
+from protocol.key_source import KeySource, KeysOutOfReach, source_of
 from protocol.keys import (
     KeyFile,
     KeyPair,
@@ -29,6 +29,7 @@ from protocol.keys import (
     parse_keys,
     public_lines,
 )  # fmt: skip
+from protocol.memory import with_descriptors
 
 KEYS_VARIABLE = "VASBUS_KEYS"
 """The environment variable that names the key folder or file to the commands."""
@@ -54,10 +55,18 @@ def secret_path(folder: Path, owner: Principal) -> Path:
 
 
 def load_keys(path: Path) -> KeyFile:
-    """The keys of a folder, or of one file. Raises KeysError.
+    """The keys of a folder, or of one file. Raises KeysError; KeysOutOfReach, which is one, where that may pass.
 
     A folder's secrets that this user may not read count as not there.
     """
+    try:
+        return with_descriptors(lambda: _load_all(path))
+    except OSError as error:
+        raise _out_of_reach(path, error) from None
+
+
+def _load_all(path: Path) -> KeyFile:
+    """As `load_keys`. Raises OSError where something is out of reach."""
     if not path.is_dir():
         return _load(path)
     public_path = path / PUBLIC_FILE
@@ -65,17 +74,31 @@ def load_keys(path: Path) -> KeyFile:
         advice = f"`vasbus keys init {path} --system FILE` makes the keys of a system"
         raise KeysError(f"{path} has no {PUBLIC_FILE}: {advice}")
     own: dict[Principal, KeyPair] = {}
-    for secret in sorted(path.glob("*" + SECRET_SUFFIX)):
+    for secret in _secrets(path):
         if os.access(secret, os.R_OK):
             own.update(_load(secret).own)
     return KeyFile(own, _load(public_path).public)
 
 
+def _secrets(folder: Path) -> list[Path]:
+    """The secret files of a folder; none where this user may not look into it."""
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        return []
+    return [folder / name for name in sorted(names) if name.endswith(SECRET_SUFFIX)]
+
+
+def _out_of_reach(path: Path, error: OSError) -> KeysOutOfReach:
+    return KeysOutOfReach(f"cannot read the key file {path}: {error}")
+
+
 def _load(path: Path) -> KeyFile:
+    """One key file. Raises KeysError where it is damaged, OSError where it is out of reach."""
     try:
         with path.open() as file:
             text = file.read(SIZE_LIMIT + 1)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise KeysError(f"cannot read the key file {path}: {error}") from None
     if len(text) > SIZE_LIMIT:
         raise KeysError(f"{path}: expected a key file of at most {SIZE_LIMIT} characters, it has more")
@@ -86,8 +109,19 @@ def _load(path: Path) -> KeyFile:
     return keys
 
 
+def _reached(path: Path) -> KeyFile:
+    """One key file. Raises KeysError also where it is out of reach."""
+    try:
+        return _load(path)
+    except OSError as error:
+        raise _out_of_reach(path, error) from None
+
+
 class ChangedKeys:
-    """Reads a key folder or file whenever its public list has changed since the last call (a KeyReader)."""
+    """Reads a key folder or file whenever its public list has changed since the last call (a KeyReader).
+
+    A change that could not be read for want of anything counts as none yet, and is read by a later call.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -98,8 +132,15 @@ class ChangedKeys:
         stamp = _stamp(self._watched)
         if stamp == self._stamp:
             return None
+        try:
+            found = load_keys(self._path)
+        except KeysOutOfReach:
+            raise
+        except KeysError:
+            self._stamp = stamp
+            raise
         self._stamp = stamp
-        return load_keys(self._path)
+        return found
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -168,13 +209,13 @@ def _list(folder: Path, owner: Principal, listed: dict[Principal, tuple[str, ...
 def public_keys(folder: Path) -> Mapping[Principal, tuple[str, ...]]:
     """The public list of a key folder, empty where there is none yet. Raises KeysError where it is damaged."""
     path = folder / PUBLIC_FILE
-    return _load(path).public if path.exists() else {}
+    return _reached(path).public if path.exists() else {}
 
 
 def own_pair(folder: Path, owner: Principal) -> KeyPair:
     """The pair in a principal's secret file. Raises KeysError where it is not there."""
     path = secret_path(folder, owner)
-    pair = _load(path).own.get(owner)
+    pair = _reached(path).own.get(owner)
     if pair is None:
         raise KeysError(f"{path}: expected the secret key of {owner}, there is none")
     return pair
@@ -207,15 +248,23 @@ def export_keys(folder: Path, owners: Sequence[Principal], out: Path, *, replace
 
     Raises KeysError where a key is not in the folder, or where `out` exists and is not to be replaced. Raises OSError.
     """
-    keys = load_keys(folder)
+    text = exported_text(load_keys(folder), owners)
+    if replace:
+        replace_file(out, text)
+    elif not _write_new(out, text):
+        raise KeysError(f"{out} exists and was left as it is: expected the name of a new file, or --replace")
+
+
+def exported_text(keys: KeyFile, owners: Sequence[Principal]) -> str:
+    """The file for a process that is `owners`: their secret keys, and the public keys that they need.
+
+    Raises KeysError where one has no key.
+    """
     rings = [keys.keyring(owner) for owner in owners]
     known = sorted({other for owner in owners for other in acquaintances(owner, keys.public)})
     text = "".join(own_line(ring.owner, ring.pair) for ring in rings) + public_lines(keys.public, known)
     head = f"# Keys of {', '.join(map(str, owners))}: whoever has this file is taken for that.\n"
-    if replace:
-        replace_file(out, head + text)
-    elif not _write_new(out, head + text):
-        raise KeysError(f"{out} exists and was left as it is: expected the name of a new file, or --replace")
+    return head + text
 
 
 def _write_new(path: Path, text: str) -> bool:

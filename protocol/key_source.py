@@ -13,7 +13,14 @@ CALLERS_LIMIT = 65_536
 AWAY_LIMIT = 4_096
 """Connections of one link that broke and may be made again, and whose keys are remembered."""
 KeyReader = Callable[[], KeyFile | None]
-"""Gives what the key file says where it has changed since the last call. Raises KeysError, once for each change."""
+"""Gives what the key file says where it has changed since the last call.
+
+Raises KeysError, once for each change; KeysOutOfReach, which is one, at each call until the file could be read.
+"""
+
+
+class KeysOutOfReach(KeysError):
+    """A key file could not be read at all, which may pass: the disk, the network, no free descriptor."""
 
 
 def never_changed() -> KeyFile | None:
@@ -45,14 +52,20 @@ class KeySource:
     def __init__(self, keyring: Keyring, read: KeyReader = never_changed) -> None:
         self.keyring = keyring
         self._read = read
+        self._out_of_reach = False
 
     def refresh(self) -> KeysRead | None:
         """Look whether the file has changed, and take its public keys; None where it has not.
 
-        A file that is damaged or gone changes nothing: nobody is shut out by a mistake in it.
+        A file that is damaged or gone changes nothing: nobody is shut out by a mistake in it. One that cannot be
+        read is tried again at each look, and told of at the first.
         """
+        told, self._out_of_reach = self._out_of_reach, False
         try:
             found = self._read()
+        except KeysOutOfReach as error:
+            self._out_of_reach = True
+            return None if told else KeysRead(problem=str(error))
         except KeysError as error:
             return KeysRead(problem=str(error))
         if found is None:
@@ -60,8 +73,8 @@ class KeySource:
         if not found.public:
             return KeysRead(problem="the key file has no public key any more: is it being written?")
         before = self.keyring
-        self.keyring = Keyring(before.owner, before.pair, found.public)
-        own = found.own.get(before.owner, before.pair)
+        self.keyring = Keyring(before.owner, before.pair, found.public, before.lender)
+        own = found.own.get(before.key_owner, before.pair)
         return KeysRead(shut_out=_keys_of(before) - _keys_of(self.keyring), restart=own != before.pair)
 
 

@@ -9,69 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from protocol.message import NAME_RULE, is_name
+from protocol.principals import KeyRole as KeyRole
+from protocol.principals import KeysError as KeysError
+from protocol.principals import Principal as Principal
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Hello
 from protocol.system import SystemSettings
 from protocol.wire import Envelope, WireError
-
-KEY_CHARACTERS = 40
-Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-"""The alphabet of ZeroMQ's RFC 32."""
-_DIGITS = {character: value for value, character in enumerate(Z85)}
-
-
-class KeysError(ValueError):
-    """A key file is wrong, or a key is not there; the text says what was expected, what came and what to do."""
-
-
-class KeyRole(StrEnum):
-    """What the owner of a key is."""
-
-    HYPERVISOR = "hypervisor"
-    NX = "nx"
-    LPAR = "lpar"
-    ENROL = "enrol"
-    CLIENT = "client"
-    HMC = "hmc"
-    OBSERVER = "observer"
-    CHAOS = "chaos"
-
-
-_ROLE_WORDS = frozenset(KeyRole)
-NAMED_ROLES = frozenset((KeyRole.NX, KeyRole.LPAR, KeyRole.CLIENT))
-"""Roles whose keys are for one unit or one partition; a client's is for the partition whose process it is."""
-HELLO_ROLES = {KeyRole.NX: "nxunit"}
-"""The role in HELLO, where it is called otherwise."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Principal:
-    """Whose key it is: `hypervisor`, `nx:nx0`, `lpar:lp1`, `enrol`, `client:lp1`, `hmc`, `observer`, `chaos`."""
-
-    role: KeyRole
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.role}:{self.name}" if self.name else str(self.role)
-
-    @classmethod
-    def parse(cls, text: str) -> Principal:
-        """From its text. Raises KeysError."""
-        word, separator, name = text.partition(":")
-        role = KeyRole(word) if word in _ROLE_WORDS else None
-        named = bool(separator)
-        if role is None or named != (role in NAMED_ROLES) or (named and not is_name(name)):
-            shapes = ", ".join(f"{known}:NAME" if known in NAMED_ROLES else str(known) for known in KeyRole)
-            raise KeysError(f"expected one of {shapes} (a name: {NAME_RULE}), came {text[:80]!r}")
-        return cls(role, name)
-
-    @property
-    def hello_role(self) -> str:
-        """The role that its HELLO has to name."""
-        return HELLO_ROLES.get(self.role, str(self.role))
+from protocol.z85 import KEY_CHARACTERS, is_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +35,20 @@ LINK_RULES = {
     "hmc": LinkRule(KeyRole.HYPERVISOR, _CONSOLES),
     "telemetry": LinkRule(KeyRole.HYPERVISOR, _CONSOLES - {KeyRole.CHAOS}),
     "device": LinkRule(KeyRole.LPAR, frozenset((KeyRole.CLIENT,))),
-    "paste": LinkRule(KeyRole.NX, frozenset((KeyRole.CLIENT,))),
+    "paste": LinkRule(KeyRole.NX, frozenset((KeyRole.CLIENT, KeyRole.NX))),
 }
 
 
 def may_dial(dialler: Principal, link: str, listener: Principal) -> bool:
-    """Whether a key of `dialler` is for this link of `listener`: a client's is for its own partition's device."""
+    """Whether a key of `dialler` is for this link of `listener`.
+
+    A client's is for its own partition's device, and an NX unit's for its own paste link, to see whether it is well.
+    """
     rule = LINK_RULES[link]
     if dialler.role not in rule.dial or listener.role is not rule.listens:
         return False
-    return link != "device" or dialler.name == listener.name
+    is_own = link == "device" or (link == "paste" and dialler.role is KeyRole.NX)
+    return not is_own or dialler.name == listener.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +77,14 @@ class KeyFile:
             raise KeysError(f"expected a secret key of {owner}, there are those of: {there}")
         return Keyring(owner, pair, self.public)
 
+    def slot_keyring(self, template: str) -> Keyring:
+        """The keys for a process that claims a slot: the enrolment key is that of its partition, whichever it gets.
+
+        Raises KeysError where its secret is not there.
+        """
+        enrol = Principal(KeyRole.ENROL)
+        return Keyring(Principal(KeyRole.LPAR, template), self.keyring(enrol).pair, self.public, enrol)
+
     def only(self, *roles: KeyRole) -> Keyring:
         """The keys for the one owner with a role of these. Raises KeysError where there is none, or more than one."""
         owners = sorted(owner for owner in self.own if owner.role in roles)
@@ -142,11 +100,15 @@ class KeyFile:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys of one process: its own pair, and the public keys of those it may talk with."""
+    """The keys of one process: its own pair, and the public keys of those it may talk with.
+
+    `lender`: whose pair it is, where that is not `owner`.
+    """
 
     owner: Principal
     pair: KeyPair
     public: Mapping[Principal, tuple[str, ...]]
+    lender: Principal | None = None
     _owners: Mapping[str, Principal] = field(init=False, repr=False, compare=False)
     _decided: dict[tuple[str, str], Principal] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -154,20 +116,27 @@ class Keyring:
         owners = {key: owner for owner, known in self.public.items() for key in known}
         object.__setattr__(self, "_owners", owners)
 
+    @property
+    def key_owner(self) -> Principal:
+        """Whose key the pair is by the key file."""
+        return self.lender or self.owner
+
     def server_keys(self, link: str, listener: str) -> tuple[str, ...]:
         """The public keys of who is to listen at the other end; `listener` names the NX unit of a paste link.
 
-        Several: it has one of them, while they are being changed. Raises KeysError where there is none, or this key is
-        not for that link.
+        Several: it has one of them, while they are being changed. A partition without a key of its own is a slot: it
+        has the enrolment key. Raises KeysError where there is none, or this key is not for that link.
         """
         role = LINK_RULES[link].listens
         name = {KeyRole.NX: listener, KeyRole.LPAR: self.owner.name}.get(role, "")
         server = Principal(role, name)
         if not may_dial(self.owner, link, server):
-            raise KeysError(f"the key of {self.owner} is not for the {link} link, which is for {_diallers(link)}")
+            raise KeysError(f"the key of {self.key_owner} is not for the {link} link, which is for {_diallers(link)}")
         known = self.public.get(server)
+        if not known and role is KeyRole.LPAR:
+            known = self.public.get(Principal(KeyRole.ENROL))
         if not known:
-            raise KeysError(f"the key file of {self.owner} has no public key of {server}: export it again")
+            raise KeysError(f"the key file of {self.key_owner} has no public key of {server}: export it again")
         return known
 
     def owner_of(self, public_key: str) -> Principal | None:
@@ -196,36 +165,44 @@ def _diallers(link: str) -> str:
 def check_claim(sender: Principal, envelope: Envelope) -> None:
     """Hold a message against the owner of its connection's key: only HELLO claims anything.
 
-    The name of a client or of a console is free: its key says which partition's, or that it is a console. Raises
-    WireError where role or name are somebody else's, and for whatever the enrolment key claims.
+    The name of a client or of a console is free: its key says which partition's, or that it is a console. So is that
+    of a template, whose slots are for the enrolment key alone. Raises WireError where role or name are somebody else's.
     """
     body = envelope.body
     if not isinstance(body, Hello):
         return
     own_name = sender.name if sender.role in (KeyRole.NX, KeyRole.LPAR) else body.name
-    if sender.role is not KeyRole.ENROL and (body.role, body.name) == (sender.hello_role, own_name):
+    if (body.role, body.name) == (sender.hello_role, own_name):
         return
     expected = f"{sender.hello_role} {sender.name}".strip() + ", by the key of this connection"
     if sender.role is KeyRole.ENROL:
-        expected = "the partition's own key (lpar:NAME): no partition can be claimed with the enrolment key"
+        expected = "the role slot: the enrolment key claims a free slot, a named partition its own key (lpar:NAME)"
     raise WireError(RefusalCode.KEY, expected, f"{body.role} {body.name!r}", envelope.epoch, envelope.number)
 
 
 def principals_of(system: SystemSettings) -> list[Principal]:
-    """Everybody who has a key in a system."""
+    """Everybody who has a key in a system. All slots share the enrolment key, and their clients one by the template."""
+    templates = [] if system.slots is None else [system.slots.name]
     return [
         Principal(KeyRole.HYPERVISOR),
         *(Principal(KeyRole.NX, chip.unit) for chip in system.chip),
         *(Principal(KeyRole.LPAR, lpar.name) for lpar in system.lpar),
-        *(Principal(KeyRole.CLIENT, lpar.name) for lpar in system.lpar),
+        *(Principal(KeyRole.CLIENT, name) for name in [*(lpar.name for lpar in system.lpar), *templates]),
         *(Principal(role) for role in (KeyRole.ENROL, KeyRole.HMC, KeyRole.OBSERVER, KeyRole.CHAOS)),
     ]
 
 
 def acquaintances(owner: Principal, everybody: Iterable[Principal]) -> Iterator[Principal]:
-    """Those whose public keys `owner` needs: whom it dials and who dials it."""
-    for other in everybody:
-        if any(may_dial(owner, link, other) or may_dial(other, link, owner) for link in LINK_RULES):
+    """Those whose public keys `owner` needs: whom it dials and who dials it.
+
+    Clients of a partition that has no key are those of slots: who serves one has the enrolment key.
+    """
+    known = dict.fromkeys(everybody)
+    for other in known:
+        pair = {owner.role: owner, other.role: other}
+        client = pair.get(KeyRole.CLIENT) if KeyRole.ENROL in pair else None
+        of_slot = client is not None and Principal(KeyRole.LPAR, client.name) not in known
+        if of_slot or any(may_dial(owner, link, other) or may_dial(other, link, owner) for link in LINK_RULES):
             yield other
 
 
@@ -261,20 +238,6 @@ def _parse_line(words: list[str]) -> tuple[str, Principal, list[str]]:
         if not is_key(key):
             raise KeysError(f"expected keys of {KEY_CHARACTERS} Z85 characters, came one of {len(key)} that is none")
     return words[0], Principal.parse(words[1]), words[2:]
-
-
-def is_key(text: str) -> bool:
-    """Whether it is 32 bytes in Z85."""
-    if len(text) != KEY_CHARACTERS or any(character not in _DIGITS for character in text):
-        return False
-    return all(_value(text[at : at + 5]) < 1 << 32 for at in range(0, KEY_CHARACTERS, 5))
-
-
-def _value(part: str) -> int:
-    value = 0
-    for character in part:
-        value = value * len(Z85) + _DIGITS[character]
-    return value
 
 
 def own_line(owner: Principal, pair: KeyPair) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from protocol.claims import Claims, OwnNames, name_in_use
 from protocol.clock import earliest
 from protocol.effects import Effects, Peer
-from protocol.lost_connection import LostConnection
+from protocol.lost_connection import LostConnection, can_be_found
 from protocol.message import Notice
 from protocol.refusals import RefusalCode
 from protocol.session import (
@@ -25,8 +26,6 @@ from protocol.session_messages import Beat, BeatEcho, Bye, ByeDone, Hello, Probe
 from protocol.wire import Envelope, refuse
 
 SECRET_BYTES = 16
-CLAIMS_LIMIT = 16
-"""Incarnations that wait for one name and are remembered; the oldest is forgotten for one more."""
 
 
 def everybody(_hello: Hello) -> Refused | None:
@@ -43,7 +42,7 @@ class Listener(SessionEnd):
     """Sessions of one listening socket.
 
     `admit` may refuse a HELLO; `generation` gives the number that a beat's echo carries; `entropy(n)` gives n
-    unguessable bytes; `sessions` and `epochs` restore what an earlier process had journalled.
+    unguessable bytes; `claims` says whose HELLO it is.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class Listener(SessionEnd):
         self.entropy = entropy
         self.admit = admit
         self.generation = generation
+        self.claims: Claims = OwnNames()
         self.sessions: dict[str, Session] = {}
         self.epochs: dict[str, int] = {}
         self._by_peer: dict[Peer, Session] = {}
@@ -68,7 +68,9 @@ class Listener(SessionEnd):
 
     def restore(self, sessions: list[Session], epochs: dict[str, int], now_us: int) -> None:
         """Take over the sessions of an earlier process: each gets a full new lease before it is judged."""
-        self.epochs = dict(epochs) if self.terms.by_beats else {"": max(epochs.values(), default=0)}
+        for name, epoch in epochs.items():
+            key = self._epochs_of(name)
+            self.epochs[key] = max(epoch, self.epochs.get(key, 0))
         for session in sessions:
             session.heard_us = now_us
             session.peer = None
@@ -115,7 +117,7 @@ class Listener(SessionEnd):
             session.lost.missed()
         elif session.peer == peer:
             session.peer, session.gone_us = None, now_us
-            if not self.terms.by_beats:
+            if not self.terms.by_beats and can_be_found(peer):
                 session.lost = LostConnection(peer, now_us + self._seek_us)
         if session.lost is not None:
             self._by_peer[peer] = session
@@ -207,7 +209,11 @@ class Listener(SessionEnd):
             session.lost = None
 
     def _hello(self, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
-        refusal = self.admit(hello)
+        resolved = self.claims.resolve(hello, now_us)
+        if isinstance(resolved, Refused):
+            self.effects.send(self.link, peer, Envelope(resolved))
+            return []
+        hello, refusal = resolved, self.admit(resolved)
         holder = self.sessions.get(hello.name)
         if refusal is None and hello.epoch:
             return self._resume(peer, hello, holder, now_us)
@@ -218,7 +224,8 @@ class Listener(SessionEnd):
             # Its holder would show the secret: this is a copy of an old HELLO on somebody's connection.
             refusal = refuse(RefusalCode.IN_USE, "the session's epoch and secret", "a HELLO without them", 500)
         if refusal is None and holder is not None and holder.gone_us is None:
-            refusal = self._in_use(holder, hello, now_us)
+            self.send(holder, Probe())
+            refusal = name_in_use(holder, hello, self.terms, now_us)
         if refusal is None and holder is None and len(self.sessions) >= self.terms.session_limit:
             limit = f"at most {self.terms.session_limit} sessions"
             refusal = refuse(RefusalCode.SESSIONS_FULL, limit, "one more", 1000)
@@ -228,24 +235,6 @@ class Listener(SessionEnd):
         events = [] if holder is None else self.close(holder, Ending.REPLACED)
         return events + self._open(peer, hello, now_us)
 
-    def _in_use(self, holder: Session, hello: Hello, now_us: int) -> Refused:
-        """Somebody has the name. For good, once that one has shown for two leases that it lives.
-
-        Time alone would not do: a restart gives a dead holder a full new lease. So it must have been heard when the
-        lease that it had at the first claim was over, and claims are counted anew by a restarted process. A session
-        that lives with its connection is probed: it lives for as long as the connection is not found gone.
-        """
-        self.send(holder, Probe())
-        since_us = holder.claims.setdefault(hello.incarnation, now_us)
-        while len(holder.claims) > CLAIMS_LIMIT:
-            del holder.claims[next(iter(holder.claims))]
-        lease_us = self.terms.lease_us + self.terms.drift_margin_us
-        renewed_us = holder.heard_us if self.terms.by_beats else now_us
-        expected, came = f"no live session of {hello.name!r}", "a second HELLO"
-        if now_us >= since_us + 2 * lease_us and renewed_us >= since_us + lease_us:
-            return refuse(RefusalCode.NAME_HELD, expected, f"{came}; the process with pid {holder.pid} has it")
-        return refuse(RefusalCode.IN_USE, expected, came, 500)
-
     def _open(self, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
         epoch = self._next_epoch(hello.name)
         session = Session(hello.role, hello.name, epoch, hello.incarnation, self.entropy(SECRET_BYTES))
@@ -253,10 +242,13 @@ class Listener(SessionEnd):
         return [*self._attach(session, peer, hello, now_us), Opened(session)]
 
     def _next_epoch(self, name: str) -> int:
-        """Strictly rising per name. Names of connection-lived processes are random: one counter serves them all."""
-        key = name if self.terms.by_beats else ""
+        key = self._epochs_of(name)
         self.epochs[key] = self.epochs.get(key, 0) + 1
         return self.epochs[key]
+
+    def _epochs_of(self, name: str) -> str:
+        """Strictly rising per name. Names of connection-lived processes are random: one counter serves them all."""
+        return self.claims.family(name) if self.terms.by_beats else ""
 
     def _attach(self, session: Session, peer: Peer, hello: Hello, now_us: int) -> list[Event]:
         """Carry the session on this connection from now on."""

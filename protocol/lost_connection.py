@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from protocol.effects import Peer
 
+LIBZMQS_OWN = b"\0"
+"""What the routing ids begin with that libzmq makes up for those who choose none, a new one for each connection."""
+
+
+def can_be_found(peer: Peer) -> bool:
+    """Whether a connection may be made again under its routing id."""
+    return not peer.startswith(LIBZMQS_OWN)
+
 
 @dataclass(slots=True)
 class LostConnection:
@@ -13,7 +21,8 @@ class LostConnection:
 
     ZeroMQ makes a broken connection again by itself, under the routing id that the dialling socket has chosen; its
     program need not do anything for that, and an idle one does not. So a probe is sent there once in a while: one
-    that does not come back as unreachable has found the connection.
+    that does not come back as unreachable has found the connection. One that had chosen no routing id comes back under
+    another one and is not looked for (`can_be_found`).
     """
 
     peer: Peer

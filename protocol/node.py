@@ -15,7 +15,7 @@ import zmq
 from protocol.alarm import Alarm, Snapshots
 from protocol.codes import ExitCode
 from protocol.curve import KeyRefused
-from protocol.effects import Core, Dial, Effects, Exit, Hangup, LogLine, Peer, Send
+from protocol.effects import Core, Dial, Effects, Exit, Hangup, Peer, Send
 from protocol.gate import Gate
 from protocol.key_source import KeySource, keyring_of, source_of
 from protocol.keys import Keyring, KeysError
@@ -25,6 +25,7 @@ from protocol.node_log import NodeLog
 from protocol.node_metrics import NodeCounters
 from protocol.publisher import Publisher
 from protocol.refusals import RefusalCode
+from protocol.shut_out import ShutOut
 from protocol.socket import DRAIN_US, NodeSocket, Unreachable
 from protocol.wire import Envelope, WireError, decode, encode
 
@@ -89,7 +90,7 @@ class Node:
         self.alarm = Alarm()
         self.snapshots = Snapshots(self.alarm)
         self._stopping = self._busy = self._closed = False
-        self._shut_out: Exit | None = None
+        self._shut_out = ShutOut()
         self._ticked_us = 0
         self.keys = source_of(keys)
         self.gate = Gate(self.context, self.keys, self.poller) if self.keys is not None else None
@@ -186,7 +187,7 @@ class Node:
         for link, peer in gate.shut_out():
             self._gone(link, peer)
         if self.publisher is not None:
-            self.publisher.admit_again(anew=gate.has_shut_out)
+            self.log.tell_any(self.publisher.admit_again(anew=gate.has_shut_out))
 
     def _catch_up(self) -> None:
         """What peers said during our own pause is read before the core takes their silence for death."""
@@ -200,6 +201,7 @@ class Node:
         for peer, frames in socket.receive(lambda: self.clock() >= until_us):
             if gate is not None and not gate.continues(link, peer, socket.sender):
                 self._gone(link, peer)  # What had this routing id before, if anything did.
+                gate.admission.estrange(link, peer, socket.sender)
                 if not gate.admits(link, peer, socket.sender):
                     self.counters.refuse(link, RefusalCode.KEY)
                     continue
@@ -240,7 +242,7 @@ class Node:
             for envelope in effects.published:
                 self.counters.sent(TELEMETRY.name, envelope.body)
                 self.publisher.send(encode(envelope))
-        return effects.exit or self._shut_out
+        return effects.exit or self._shut_out.ending
 
     def _transmit(self, transmission: Send | Dial | Hangup) -> None:
         link = transmission.link
@@ -256,7 +258,10 @@ class Node:
             except Unreachable:
                 self._gone(link, transmission.peer)
             except KeyRefused as error:
-                self._no_connection(link, error)
+                self.log.key_refused(link, error)
+                # One that was let in once may be let in again.
+                if not self.counters.has_received(link):
+                    self._shut_out.hear(str(error), self.clock(), definite=error.definite)
             return
         old = self.sockets.pop(link, None)
         if old is not None:
@@ -269,12 +274,6 @@ class Node:
                 self._own(link, NodeSocket.dial(self.context, LINKS[link], transmission.endpoint, keyring))
             except (zmq.ZMQError, KeysError) as error:
                 self.log.dial_failed(link, transmission.endpoint, error)
-
-    def _no_connection(self, link: str, error: KeyRefused) -> None:
-        """The keys do not fit. A process that has never been let in ends; one that was may be let in again."""
-        self.log.tell(LogLine("error", "key_refused", {"link": link, "why": str(error)}))
-        if error.definite and not self.counters.has_received(link):
-            self._shut_out = Exit(ExitCode.REFUSED, str(error))
 
     def _gone(self, link: str, peer: Peer) -> None:
         if self.gate is not None:

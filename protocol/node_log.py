@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import structlog
 
+from protocol.clock import SECOND_US
 from protocol.codes import ExitCode
 from protocol.effects import Exit, LogLine
 from protocol.log_limit import LogLimiter
 from protocol.wire import WireError
+
+KEY_REFUSED_INTERVAL_US = 60 * SECOND_US
+"""Keys that do not fit are told of once in so long: the process tries again several times a second."""
 
 
 class NodeLog:
@@ -19,17 +23,25 @@ class NodeLog:
         self._clock = clock
         self._log = structlog.get_logger()
         self._limiter = LogLimiter()
+        self._key_limiter = LogLimiter(1, KEY_REFUSED_INTERVAL_US)
 
     @property
     def suppressed_total(self) -> int:
         """Lines that were too many."""
-        return self._limiter.suppressed_total
+        return self._limiter.suppressed_total + self._key_limiter.suppressed_total
 
     def tell(self, line: LogLine, *, always: bool = False) -> None:
         """Log a line unless there are too many of its event; one that comes through says how many did not."""
         suppressed = 0 if always else self._limiter.admit(line.event, self._clock())
-        if suppressed is None:
-            return
+        if suppressed is not None:
+            self._write(line, suppressed)
+
+    def tell_any(self, line: LogLine | None) -> None:
+        """The same where there may be nothing to tell."""
+        if line is not None:
+            self.tell(line)
+
+    def _write(self, line: LogLine, suppressed: int) -> None:
         more = {"suppressed": suppressed} if suppressed else {}
         getattr(self._log, line.level)(line.event, **line.facts, **more)
 
@@ -42,6 +54,12 @@ class NodeLog:
         """There is no connection, and will be none."""
         self.tell(LogLine("error", "dial_failed", {"link": link, "endpoint": endpoint, "why": str(error)}))
 
+    def key_refused(self, link: str, error: Exception) -> None:
+        """No connection comes about because of the keys."""
+        suppressed = self._key_limiter.admit("key_refused", self._clock())
+        if suppressed is not None:
+            self._write(LogLine("error", "key_refused", {"link": link, "why": str(error)}), suppressed)
+
     def metrics_failed(self, error: Exception | None) -> None:
         """Nobody got the metrics that were asked for; None: they did."""
         if error is not None:
@@ -49,7 +67,7 @@ class NodeLog:
 
     def tell_ending(self, ending: Exit) -> None:
         """Why the process ends is never lost, nor how many lines were."""
-        untold = self._limiter.take_suppressed()
+        untold = {**self._limiter.take_suppressed(), **self._key_limiter.take_suppressed()}
         if untold:
             self._log.warning("log_lines_suppressed", lines=untold)
         if ending.code not in (ExitCode.OK, ExitCode.STOPPED_AT_ONCE):

@@ -1,7 +1,7 @@
 """The error table of the bus: why a message, a session or a connection was refused.
 
 `definite` says that the request was not carried out and will not be; an indefinite refusal says nothing about
-what happened to it: repeat it with the same number.
+what happened to it: repeat it with the same number. One that names a time to ask again (`after_ms`) is never definite.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ class RefusalCode(StrEnum):
     OUTSTANDING = "outstanding", True, "more unanswered requests than the session allows", "wait for answers"
     STALE_NUMBER = "stale_number", True, "a request number below what was acknowledged", "use the next number"
     SESSIONS_FULL = "sessions_full", False, "the table of sessions is full", "close a session and try again"
+    SLOTS_FULL = "slots_full", True, "every slot of the template is claimed", "wait for one, or raise slots.count"
+    NO_PROCESSORS = (
+        "no_processors",
+        True,
+        "the system has not the processors or QoS credits of one more slot",
+        "take some from a partition",
+    )
     RETRY = "retry", False, "not ready yet (recovering): nothing was done", "repeat with the same number"
     STALE_TOKEN = "stale_token", True, "the token is not this window's", "fault, and paste at the new address"
     DRAINING = "draining", False, "the process is shutting down", "try again when it is back"

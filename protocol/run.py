@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from typing import Protocol
 
 import structlog
-import zmq
 
 from protocol.codes import ExitCode
 from protocol.effects import Core, Exit
@@ -19,6 +18,7 @@ from protocol.metrics import Family, MetricKind, labelled
 from protocol.metrics_server import MetricsPlace, MetricsServer, is_address_in_use
 from protocol.node import Node, Store
 from protocol.socket_folder import folders_complaint
+from protocol.stale_socket import EndpointTaken
 from protocol.wire import WIRE_VERSION
 
 RESTART = "start it again; what was not stored was not answered"
@@ -49,25 +49,41 @@ def run_node(
     somebody else has one of the endpoints or the port of the metrics; FAILED where metrics cannot be served at that
     host; MEMORY at the ceiling. Raises zmq.ZMQError where an endpoint cannot be bound for another reason.
     """
-    endpoints = [*listen.values(), *([publish] if publish else [])]
-    complaint = security.complaint(endpoints) or (None if security.insecure else folders_complaint(endpoints))
+    complaint = _exposure([*listen.values(), *([publish] if publish else [])], security)
     if complaint is not None:
         return Exit(ExitCode.INSECURE, complaint)
-    if security.insecure:
-        structlog.get_logger().warning("insecure", meaning="who reaches its sockets may do everything")
-    limit_memory(memory_mb)
-    reached_by_others = [LINKS[link].frame_limit_bytes for link, endpoint in listen.items() if is_tcp(endpoint)]
-    limit_descriptors(memory_mb, max(reached_by_others, default=None))
+    _limit(memory_mb, listen)
 
     def families() -> list[Family]:
         return [build_info(), *core.metrics()]
 
     try:
         node = Node(core, listen, store=store, publish=publish, work=work, metrics=families, keys=security.keys)
-    except zmq.ZMQError as error:
-        if error.errno != zmq.EADDRINUSE:
-            raise
-        return Exit(ExitCode.ADDRESS_IN_USE, f"another process listens at one of {', '.join(endpoints)}")
+    except EndpointTaken as error:
+        return Exit(ExitCode.ADDRESS_IN_USE, str(error))
+    try:
+        return _run_measured(node, metrics)
+    except MemoryError:
+        return Exit(ExitCode.MEMORY, f"the ceiling of {memory_mb} MiB was reached (limits.memory_mb): {RESTART}")
+
+
+def _exposure(endpoints: Sequence[str], security: Security) -> str | None:
+    """Why a process must not listen there; None where it may. That it may although it is insecure is logged."""
+    if security.insecure:
+        structlog.get_logger().warning("insecure", meaning="who reaches its sockets may do everything")
+        return None
+    return security.complaint(endpoints) or folders_complaint(endpoints)
+
+
+def _limit(memory_mb: int, listen: Mapping[str, str]) -> None:
+    """Set the ceilings of this process: its memory, and as many connections as fit into that."""
+    limit_memory(memory_mb)
+    reached_by_others = [LINKS[link].frame_limit_bytes for link, endpoint in listen.items() if is_tcp(endpoint)]
+    limit_descriptors(memory_mb, max(reached_by_others, default=None))
+
+
+def _run_measured(node: Node, metrics: MetricsPlace | None) -> Exit:
+    """Run a node to its end, and serve its metrics meanwhile. Raises MemoryError at the ceiling."""
     with ExitStack() as stack:
         stack.callback(node.close)
         if metrics is not None:
@@ -76,10 +92,7 @@ def run_node(
             except OSError as error:
                 return _not_served(metrics, error)
             stack.callback(_stop_serving, server, metrics)
-        try:
-            return node.run()
-        except MemoryError:
-            return Exit(ExitCode.MEMORY, f"the ceiling of {memory_mb} MiB was reached (limits.memory_mb): {RESTART}")
+        return node.run()
 
 
 def serve_metrics(node: Node, place: MetricsPlace) -> MetricsServer:

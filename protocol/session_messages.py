@@ -83,3 +83,8 @@ class Refused(Message):
     came: Text = ""
     advice: Text = ""
     after_ms: U32 = 0
+
+    @property
+    def is_definite(self) -> bool:
+        """Whether it would be refused again: never where it says when to ask again."""
+        return self.code.definite and not self.after_ms

@@ -22,7 +22,7 @@ from protocol.key_source import KeySource, keyring_of, source_of
 from protocol.keys import Keyring, KeysError
 from protocol.link import BULK_LIMIT_BYTES, MEBIBYTE, PASTE, UNREAD_LIMIT, Link
 from protocol.session_messages import Hello
-from protocol.stale_socket import remove_stale_socket
+from protocol.stale_socket import bind
 
 BATCH_LIMIT = 64
 """Messages taken from one socket before the others get their turn."""
@@ -118,7 +118,7 @@ class NodeSocket:
     def listen(
         cls, context: zmq.Context[zmq.Socket[bytes]], link: Link, endpoint: str, keyring: Keyring | None = None
     ) -> NodeSocket:
-        """Bind; with a keyring, tcp is for keys alone. Raises zmq.ZMQError, EADDRINUSE where somebody listens there."""
+        """Bind; with a keyring, tcp is for keys alone. Raises zmq.ZMQError: EndpointTaken where somebody listens."""
         seed_routing_ids()
         socket = cls(context, link, zmq.ROUTER)
         socket.zmq.setsockopt(zmq.IPV6, is_ipv6(endpoint))
@@ -126,8 +126,7 @@ class NodeSocket:
             listen_with(socket.zmq, keyring, link.name)
             socket.guarded = Hello in link.up.messages
         try:
-            remove_stale_socket(endpoint)
-            socket.zmq.bind(endpoint)
+            bind(socket.zmq, endpoint)
         except zmq.ZMQError:
             socket.close()
             raise

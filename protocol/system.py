@@ -11,42 +11,26 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from protocol.clock import MILLISECOND_US
-from protocol.codes import CREDIT_MAX
 from protocol.message import LOCAL_NETWORK, NAME_RULE, Endpoint, Name
+from protocol.partition_settings import HUNDREDTHS_PER_CORE as HUNDREDTHS_PER_CORE
+from protocol.partition_settings import MINIMUM_HUNDREDTHS as MINIMUM_HUNDREDTHS
+from protocol.partition_settings import LparSettings as LparSettings
+from protocol.partition_settings import ProcessorMode as ProcessorMode
+from protocol.partition_settings import SlotSettings as SlotSettings
 from protocol.session import Terms
+from protocol.settings import INCONSISTENT, Count, Settings, inconsistent, unique
 from protocol.toml_lines import Steps, place_of, syntax_complaint
 from protocol.wire import most_telling
 
 Milliseconds = Annotated[int, Field(strict=True, ge=1, le=3_600_000)]
-Count = Annotated[int, Field(strict=True, ge=0, le=CREDIT_MAX)]
-HUNDREDTHS_PER_CORE = 100
-MINIMUM_HUNDREDTHS = 5
-"""The least entitled capacity of a shared partition: one credit at 20 per core."""
 
 
 class SettingsError(Exception):
     """The system file is wrong; the text says where and what was expected."""
-
-
-INCONSISTENT = "inconsistent"
-
-
-def inconsistent(problem: str, *blamed: Steps) -> PydanticCustomError:
-    """Values that are right one by one do not fit together. `blamed` are the keys to look at, the likeliest first.
-
-    They are relative to the table that is checked; the first one that is written in the file is named.
-    """
-    return PydanticCustomError(INCONSISTENT, "{problem}", {"problem": problem, "blamed": blamed})
-
-
-class Settings(BaseModel):
-    """A frozen table of the file. Unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
 
 
 class QosRule(StrEnum):
@@ -61,11 +45,6 @@ class ReopenPolicy(StrEnum):
 
     KERNEL = "kernel"
     EAGER = "eager"
-
-
-class ProcessorMode(StrEnum):
-    DEDICATED = "dedicated"
-    SHARED = "shared"
 
 
 class Times(Settings):
@@ -126,32 +105,6 @@ class ChipSettings(Settings):
     fifo_depth: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
 
 
-class LparSettings(Settings):
-    """One partition: `cores` where dedicated, `hundredths` where shared."""
-
-    name: Name
-    mode: ProcessorMode = ProcessorMode.DEDICATED
-    cores: Annotated[int, Field(strict=True, ge=0, le=1_000)] = 0
-    hundredths: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
-    home_chip: Annotated[int, Field(strict=True, ge=0, le=255)] = 0
-    qos_credits: Count = 0
-    dynamic_qos: Annotated[bool, Field(strict=True)] = True
-    """Whether the operating system takes QoS credits while it runs; without, the HMC answers HSCLC102."""
-    bad_citizen: Annotated[bool, Field(strict=True)] = False
-    """Whether the kernel keeps windows for which it has no credit any more, against what the hypervisor expects."""
-
-    @model_validator(mode="after")
-    def _fits_mode(self) -> Self:
-        if self.mode is ProcessorMode.DEDICATED and (self.cores < 1 or self.hundredths):
-            key = "cores" if self.cores < 1 else "hundredths"
-            raise inconsistent("a dedicated partition has cores = 1 or more and no hundredths", (key,))
-        if self.mode is ProcessorMode.SHARED and (self.hundredths < MINIMUM_HUNDREDTHS or self.cores):
-            key = "cores" if self.cores else "hundredths"
-            problem = f"a shared partition has hundredths = {MINIMUM_HUNDREDTHS} or more and no cores"
-            raise inconsistent(problem, (key,))
-        return self
-
-
 class SystemSettings(Settings):
     """A whole system."""
 
@@ -171,21 +124,34 @@ class SystemSettings(Settings):
     limits: Limits = Limits()
     chip: Annotated[tuple[ChipSettings, ...], Field(min_length=1, max_length=64)]
     lpar: Annotated[tuple[LparSettings, ...], Field(min_length=1, max_length=1_024)]
+    slots: SlotSettings | None = None
 
     @property
     def cores_total(self) -> int:
         return sum(chip.cores for chip in self.chip)
 
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The names of the slots, the lowest first; none without [slots]."""
+        return tuple(slot.name for slot in self.slots.slots) if self.slots is not None else ()
+
+    @property
+    def partitions(self) -> tuple[LparSettings, ...]:
+        """Every partition that there may be: the named ones, then the slots."""
+        return self.lpar + (self.slots.slots if self.slots is not None else ())
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self._check_names()
         numbers = [chip.number for chip in self.chip]
-        for index, lpar in enumerate(self.lpar):
+        homes: list[tuple[LparSettings, Steps]] = [(lpar, ("lpar", at)) for at, lpar in enumerate(self.lpar)]
+        homes += [(self.slots, ("slots",))] if self.slots is not None else []
+        for lpar, steps in homes:
             if lpar.home_chip not in numbers:
                 problem = f"{lpar.name}: home_chip {lpar.home_chip} is none of the chips {sorted(numbers)}"
-                raise inconsistent(problem, ("lpar", index, "home_chip"))
+                raise inconsistent(problem, (*steps, "home_chip"))
         have = self.cores_total * HUNDREDTHS_PER_CORE
-        wanted = [lpar.cores * HUNDREDTHS_PER_CORE + lpar.hundredths for lpar in self.lpar]
+        wanted = [lpar.capacity_hundredths for lpar in self.lpar]
         if sum(wanted) > have:
             problem = f"the partitions want {sum(wanted)} hundredths of a processor, the chips have {have}"
             index = _first_beyond(wanted, have)
@@ -194,29 +160,25 @@ class SystemSettings(Settings):
         if sum(qos) > self.qos_credits:
             problem = f"the partitions have {sum(qos)} QoS credits, the system {self.qos_credits}"
             raise inconsistent(problem, ("lpar", _first_beyond(qos, self.qos_credits), "qos_credits"))
+        if self.slots is not None:
+            self.slots.check_room(have - sum(wanted), self.qos_credits - sum(qos))
         return self
 
     def _check_names(self) -> None:
         """Names and chip numbers are used once; one process is called hypervisor."""
         names: list[tuple[str, Steps]] = [(chip.unit, ("chip", at, "unit")) for at, chip in enumerate(self.chip)]
         names += [(lpar.name, ("lpar", at, "name")) for at, lpar in enumerate(self.lpar)]
-        _unique("name", [("hypervisor", ()), *names])
-        _unique("chip number", [(str(chip.number), ("chip", at, "number")) for at, chip in enumerate(self.chip)])
+        if self.slots is not None:
+            names += [(name, ("slots", "name")) for name in (self.slots.name, *self.slot_names)]
+        unique("name", [("hypervisor", ()), *names])
+        unique("chip number", [(str(chip.number), ("chip", at, "number")) for at, chip in enumerate(self.chip)])
 
     def lpar_named(self, name: str) -> LparSettings | None:
-        return next((lpar for lpar in self.lpar if lpar.name == name), None)
+        """A named partition, or a slot with what its template says."""
+        return next((lpar for lpar in self.partitions if lpar.name == name), None)
 
     def chip_of_unit(self, unit: str) -> ChipSettings | None:
         return next((chip for chip in self.chip if chip.unit == unit), None)
-
-
-def _unique(what: str, values: Sequence[tuple[str, Steps]]) -> None:
-    """The second use of a value is the one to blame."""
-    seen: set[str] = set()
-    for value, steps in values:
-        if value in seen:
-            raise inconsistent(f"the {what} {value} is used twice", steps)
-        seen.add(value)
 
 
 def _first_beyond(amounts: Sequence[int], limit: int) -> int:

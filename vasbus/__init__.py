@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hmc import Console, ConsoleRefused, ConsoleUnreachable, OutcomeUnknown
+    __version__: str
+    from hmc import Console, ConsoleClosed, ConsoleRefused, ConsoleUnreachable, OutcomeUnknown
     from lpar.client import (
         BusError,
         ClientError,
@@ -49,6 +50,7 @@ __all__ = [
     "ClientError",
     "CodecMissing",
     "Console",
+    "ConsoleClosed",
     "ConsoleRefused",
     "ConsoleUnreachable",
     "CorruptData",
@@ -82,11 +84,13 @@ __all__ = [
 ]
 
 
-CONSOLE_NAMES = frozenset(("Console", "ConsoleRefused", "ConsoleUnreachable", "OutcomeUnknown"))
+CONSOLE_NAMES = frozenset(("Console", "ConsoleClosed", "ConsoleRefused", "ConsoleUnreachable", "OutcomeUnknown"))
 
 
 def __getattr__(name: str) -> object:
-    """Fetch one of the names. Raises AttributeError for any other."""
+    """Fetch one of the names, or `__version__`, the installed release. Raises AttributeError for any other."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("vasbus")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = "hmc" if name in CONSOLE_NAMES else "lpar.client"

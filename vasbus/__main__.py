@@ -1,4 +1,4 @@
-"""`python -m vasbus` is the `vasbus` command. A process of a system starts without the other commands' modules."""
+"""`python -m vasbus` is the `vasbus` command. `serve` and `health` start without the other commands' modules."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import sys
 
 def main() -> None:
     """Run the command."""
-    if sys.argv[1:2] != ["serve"]:
-        from vasbus.command import main as whole
+    if sys.argv[1:2] == ["health"]:
+        from vasbus.interrupted import end_command_at_signals
 
-        whole()
+        end_command_at_signals(sys.argv[1:])
+        from vasbus.health.main import main as health
+
+        sys.exit(health(sys.argv[2:]))
+    if sys.argv[1:2] != ["serve"]:
+        _run_command()
         return
     from vasbus.interrupted import end_at_signals
 
@@ -19,6 +24,21 @@ def main() -> None:
     from vasbus.serve_commands import alone
 
     run(alone())
+
+
+def _run_command() -> None:
+    from vasbus import interrupted
+
+    interrupted.end_command_at_signals(sys.argv[1:])
+    from vasbus.command import main as whole
+
+    try:
+        interrupted.interrupt_from_here_on()
+        whole()
+    except KeyboardInterrupt:
+        sys.exit(interrupted.INTERRUPTED)
+    finally:
+        interrupted.end_silently_from_here_on()
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ from deploy.launcher import up as start_cluster
 from protocol.alarm import Alarm
 from protocol.codes import CreditType
 from protocol.console_messages import LparStatus
+from protocol.message import LOCAL_NETWORK
 from vasbus.output import errors, out, print_json, table
-from vasbus.survey import KernelCounters, Survey, as_json, pool, shown_state, survey
-from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
+from vasbus.survey import Survey, as_json, not_asked, pool, shown_state, slots_line, survey
+from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, Network, console, elsewhere
+from vasbus.words import counted, processors
 
 LOG_POLL_S = 0.2
 CREDIT_HEADINGS = ("lpar", "state", "processors", "type", "total", "used", "available", "target", "in use", "excess")
@@ -53,10 +55,11 @@ def up(
         finally:
             alarm.release_signals()
     if as_json_:
-        status(folder, "", True)
+        status(folder, "", LOCAL_NETWORK, True)
         return
     out.print(
-        f"{started.system}: hypervisor, {len(started.units)} NX units and {len(started.lpars)} partitions are running "
+        f"{started.system}: hypervisor, {counted(len(started.units), 'NX unit')} and "
+        f"{counted(len(started.lpars), 'partition')} are running "
         f"(state in {folder.absolute()})",
         highlight=False,
     )
@@ -88,13 +91,15 @@ def down(
     if as_json_:
         print_json({"stopped": stopped})
     else:
-        out.print(f"stopped {stopped} processes" if stopped else "nothing was running", highlight=False)
+        processes = "1 process" if stopped == 1 else f"{stopped} processes"
+        out.print(f"stopped {processes}" if stopped else "nothing was running", highlight=False)
 
 
-def status(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -> None:
+def status(
+    folder: Dir = DEFAULT_DIR, hmc: Hmc = "", network: Network = LOCAL_NETWORK, as_json_: AsJson = False
+) -> None:
     """Partitions, NX units and processes of a cluster."""
-    with console(folder, hmc) as connection:
-        found = survey(connection)
+    found = _survey(folder, hmc, network)
     if as_json_:
         print_json(as_json(found, {} if hmc else ClusterFolder(folder).metric_urls()))
         return
@@ -102,23 +107,40 @@ def status(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -
     recovering = ", recovering" if system.recovering else ""
     out.print(
         f"{system.system}: hypervisor pid {system.pid} at {found.hmc}{recovering}; "
-        f"{system.hundredths_free / 100:g} of {system.cores_total} cores and {system.qos_free} of {system.qos_total} "
-        "QoS credits free",
+        f"{system.hundredths_free / 100:g} of {counted(system.cores_total, 'core')} and {system.qos_free} of "
+        f"{system.qos_total} QoS credits free",
         highlight=False,
     )
     units = [(unit.name, unit.chip, unit.state, unit.windows, unit.pid) for unit in system.units]
     out.print(table("", ("NX unit", "chip", "state", "windows", "pid"), units))
-    out.print(credit_table(found))
+    _print_credits(found)
 
 
-def credits(folder: Dir = DEFAULT_DIR, hmc: Hmc = "", as_json_: AsJson = False) -> None:
+def credits(
+    folder: Dir = DEFAULT_DIR, hmc: Hmc = "", network: Network = LOCAL_NETWORK, as_json_: AsJson = False
+) -> None:
     """Credits of every partition: the kernel's counters and the hypervisor's ledger."""
-    with console(folder, hmc) as connection:
-        found = survey(connection)
+    found = _survey(folder, hmc, network)
     if as_json_:
         print_json(as_json(found)["lpars"])
     else:
-        out.print(credit_table(found))
+        _print_credits(found)
+
+
+def _print_credits(found: Survey) -> None:
+    out.print(credit_table(found))
+    if found.system.slots is not None:
+        out.print(slots_line(found.system.slots), highlight=False, markup=False)
+
+
+def _survey(folder: Path, hmc: str, network: str) -> Survey:
+    """The system as it is; a line on standard error where partitions are not on this network."""
+    with console(folder, hmc, network) as connection:
+        found = survey(connection, network)
+    names, networks = not_asked(found)
+    if names:
+        errors.print(elsewhere(network, names, networks), highlight=False, markup=False)
+    return found
 
 
 def windows(
@@ -141,7 +163,7 @@ def windows(
         for row in rows
     ]
     out.print(table("", ("window", "lpar", "type", "unit", "state", "status", "pid"), cells))
-    out.print(f"{len(rows)} windows", highlight=False)
+    out.print(counted(len(rows), "window"), highlight=False)
 
 
 def logs(
@@ -183,15 +205,16 @@ def _new_lines(positions: dict[Path, int]) -> Iterator[tuple[str, str]]:
 def credit_table(found: Survey) -> Table:
     """Every pool: the kernel's counters and the hypervisor's."""
     rows = [
-        _credit_row(lpar, found.kernels[lpar.name], credit_type)
+        _credit_row(lpar, found, credit_type)
         for lpar in found.system.lpars
         for credit_type in (CreditType.DEFAULT, CreditType.QOS)
     ]
     return table("", CREDIT_HEADINGS, rows)
 
 
-def _credit_row(lpar: LparStatus, counters: KernelCounters | None, credit_type: CreditType) -> tuple[str | int, ...]:
-    processors = f"{lpar.cores} cores" if lpar.mode == "dedicated" else f"{lpar.hundredths / 100:.2f} shared"
+def _credit_row(lpar: LparStatus, found: Survey, credit_type: CreditType) -> tuple[str | int, ...]:
+    counters = found.kernels[lpar.name]
+    share = processors(lpar.mode, lpar.cores, lpar.hundredths)
     ledger = pool(lpar, credit_type)
     total: int | str = "-"
     used: int | str = "-"
@@ -203,5 +226,5 @@ def _credit_row(lpar: LparStatus, counters: KernelCounters | None, credit_type: 
         available = total - used
     kernel = (total, used, available)
     excess = ledger.excess or "-"
-    state = shown_state(lpar, counters)
-    return (lpar.name, state, processors, credit_type.name.lower(), *kernel, ledger.target, ledger.in_use, excess)
+    state = shown_state(lpar, counters, found.network)
+    return (lpar.name, state, share, credit_type.name.lower(), *kernel, ledger.target, ledger.in_use, excess)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+import vasbus
 from protocol.codes import ExitCode
 from vasbus import (
     cluster_commands,
@@ -19,6 +22,7 @@ from vasbus import (
     serve_commands,
 )
 from vasbus.endings import run
+from vasbus.health import command as health_command
 from vasbus.target import KeyPath, use_keys
 from vasbus.top import command as top_command
 
@@ -37,6 +41,7 @@ metrics_command.register(app)
 demo_command.register(app)
 gzip_command.register(app)
 top_command.register(app)
+health_command.register(app)
 schema_command.register(app)
 fsck_command.register(app)
 app.add_typer(serve_commands.app, name="serve")
@@ -45,8 +50,19 @@ app.add_typer(keys_command.app, name="keys")
 app.add_typer(lpar_commands.app, name="lpar")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vasbus {vasbus.__version__}")
+        raise typer.Exit
+
+
+ShowVersion = Annotated[
+    bool, typer.Option("--version", help="Print the release and end.", callback=_show_version, is_eager=True)
+]
+
+
 @app.callback()
-def keys_of_all_commands(keys: KeyPath = None) -> None:
+def keys_of_all_commands(keys: KeyPath = None, _version: ShowVersion = False) -> None:
     use_keys(keys)
 
 

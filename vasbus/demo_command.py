@@ -17,7 +17,7 @@ from hmc.connection import Console
 from hmc.observer import Observer
 from protocol.message import LOCAL_NETWORK
 from vasbus.output import out
-from vasbus.target import Hmc, console_keys
+from vasbus.target import Hmc, Network, console_keys, endpoint_on
 from vasbus.tour.crew import Crew, TourFailure
 from vasbus.tour.inputs import DEFAULT_MEGABYTES, find_inputs
 from vasbus.tour.stage import Stage
@@ -35,20 +35,22 @@ def demo(
     ] = None,
     megabytes: Annotated[int, typer.Option(min=1, help="Compress at least this much in all.")] = DEFAULT_MEGABYTES,
     hmc: Hmc = "",
+    network: Network = LOCAL_NETWORK,
 ) -> None:
     """The tour: credits, refusals, core removal, fallback, return. It checks itself: exit 1 if anything is off."""
     try:
         inputs = find_inputs(folder, megabytes)
     except ValueError as error:
         raise ClusterError(str(error)) from None
+    network = network if hmc else LOCAL_NETWORK
     began = time.monotonic()
     with (
         _cluster(hmc) as endpoint,
-        Console(endpoint, keys=console_keys()) as console,
-        Observer(console.system().telemetry[LOCAL_NETWORK], console_keys()) as observer,
-        Crew() as crew,
+        Console(endpoint, network, keys=console_keys()) as console,
+        Observer(endpoint_on(network, "telemetry", console.system().telemetry), console_keys()) as observer,
+        Crew(network) as crew,
     ):
-        stage = Stage(console, observer, out, crew, inputs, LOCAL_NETWORK)
+        stage = Stage(console, observer, out, crew, inputs, network)
         try:
             for step in STEPS:
                 step(stage)

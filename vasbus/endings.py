@@ -10,6 +10,7 @@ import zmq
 from pydantic import ValidationError
 
 from deploy.cluster import ClusterError, StartStopped, StopForced
+from hmc.arguments import BadArgument
 from hmc.connection import ConsoleRefused, ConsoleUnreachable
 from protocol.codes import ExitCode
 from protocol.keys import KeysError
@@ -38,6 +39,8 @@ def run(app: typer.Typer) -> None:
         fail(ExitCode.UNREACHABLE, str(error))
     except zmq.ZMQError as error:
         fail(ExitCode.ADDRESS_IN_USE if error.errno == zmq.EADDRINUSE else ExitCode.FAILED, f"socket: {error}")
+    except BadArgument as error:
+        fail(ExitCode.USAGE, str(error))
     except (ValidationError, UnicodeError) as error:
         fail(ExitCode.USAGE, _first_complaint(error))
     except BrokenPipeError:

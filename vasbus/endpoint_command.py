@@ -10,7 +10,7 @@ from deploy.cluster import ClusterError
 from protocol.console_messages import LparStatus, SystemStatus, UnitStatus
 from protocol.message import LOCAL_NETWORK
 from vasbus.output import out, print_json
-from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
+from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, Network, console, elsewhere
 
 HMC = "hmc"
 
@@ -24,14 +24,18 @@ def endpoint(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="hmc, a partition or an NX unit.")] = None,
     folder: Dir = DEFAULT_DIR,
     hmc: Hmc = "",
-    network: Annotated[str, typer.Option("--network", help="The network that the caller is on.")] = LOCAL_NETWORK,
+    network: Network = LOCAL_NETWORK,
     as_json: AsJson = False,
 ) -> None:
     """Where a script reaches the management console's link, a partition or an NX unit; without a name, all that run."""
     with console(folder, hmc) as connection:
-        found = {HMC: connection.endpoint, **_endpoints(connection.system(), network)}
+        peers = _peers(connection.system())
+    near = {peer: where[network] for peer, where in peers.items() if network in where}
+    found = {HMC: connection.endpoint, **near}
     if name is not None:
         if name not in found:
+            if peers.get(name):
+                raise ClusterError(elsewhere(network, [name], peers[name]))
             raise ClusterError(f"{name!r} has no endpoint on network {network!r}; these have: {', '.join(found)}")
         found = {name: found[name]}
     if as_json:
@@ -43,7 +47,7 @@ def endpoint(
             out.print(f"{known:12} {where}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _endpoints(system: SystemStatus, network: str) -> dict[str, str]:
-    """Those of the processes that are connected, and are on this network."""
+def _peers(system: SystemStatus) -> dict[str, dict[str, str]]:
+    """The endpoints of each process by network; none where it is not connected."""
     peers: list[LparStatus | UnitStatus] = [*system.lpars, *system.units]
-    return {peer.name: peer.endpoints[network] for peer in peers if network in peer.endpoints}
+    return {peer.name: peer.endpoints for peer in peers}

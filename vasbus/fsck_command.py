@@ -31,7 +31,11 @@ def fsck(
     ] = None,
     as_json_: AsJson = False,
 ) -> None:
-    """Check a ledger and say what was found; nothing is written. Exit code 0: sound, 1: it is not."""
+    """Check a ledger and say what was found; nothing is written.
+
+    Exit code 0: sound, or still empty; 1: not sound; 3: the system file is wrong; 6: it could not be read; 12: another
+    release wrote it; 13: damaged; 14: no ledger, or no file; 15: a hypervisor has it.
+    """
     settings = None if system is None else _settings(system)
     try:
         inspection = inspect(ledger, settings)
@@ -58,6 +62,7 @@ def _as_json(inspection: Inspection) -> dict[str, object]:
     return {
         "ledger": str(inspection.path),
         "sound": not inspection.faults,
+        "empty": inspection.is_empty,
         "schema": inspection.schema,
         "file_bytes": inspection.file_bytes,
         "log_bytes": inspection.log_bytes,
@@ -88,6 +93,8 @@ def _tell(inspection: Inspection) -> None:
 
 def _verdict(inspection: Inspection) -> str:
     count = len(inspection.faults)
+    if inspection.is_empty:
+        return "empty: no ledger yet, a hypervisor makes one of it"
     if not count:
         return "sound: pages, tables, rows and their connections"
     found = f"not sound: {count} {'finding' if count == 1 else 'findings'}"

@@ -21,11 +21,10 @@ from lpar.client.errors import DataError
 from lpar.client.statistics import DirectionStatistics
 from lpar.client.streams import OnProgress, compress_stream, decompress_stream
 from protocol.codes import ExitCode
-from protocol.console_messages import LparStatus
 from protocol.message import LOCAL_NETWORK
 from vasbus.gzip_files import FileRefused, Rules, check_input, input_path, output_path, replacing
 from vasbus.output import errors
-from vasbus.target import DEFAULT_DIR, Dir, Hmc, client_keys, console
+from vasbus.target import DEFAULT_DIR, Dir, Hmc, Network, client_keys, console, endpoint_on
 
 STANDARD_STREAM = "-"
 Files = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Files; - or none: standard input.")]
@@ -52,9 +51,10 @@ def gzip(
     lpar: LparName = "",
     folder: Dir = DEFAULT_DIR,
     hmc: Hmc = "",
+    network: Network = LOCAL_NETWORK,
 ) -> None:
     """Compress each FILE to FILE.gz on a partition's accelerator; every gzip reads the result."""
-    _run(files, Rules(decompress, keep, force), to_stdout, verbose, lpar, folder, hmc)
+    _run(files, Rules(decompress, keep, force), to_stdout, verbose, _partition(folder, hmc, network, lpar), network)
 
 
 def gunzip(
@@ -66,17 +66,18 @@ def gunzip(
     lpar: LparName = "",
     folder: Dir = DEFAULT_DIR,
     hmc: Hmc = "",
+    network: Network = LOCAL_NETWORK,
 ) -> None:
     """Decompress each FILE.gz to FILE, whoever wrote it. A damaged one is reported and left as it is."""
-    _run(files, Rules(True, keep, force), to_stdout, verbose, lpar, folder, hmc)
+    _run(files, Rules(True, keep, force), to_stdout, verbose, _partition(folder, hmc, network, lpar), network)
 
 
 def _run(
-    files: list[str] | None, rules: Rules, to_stdout: bool, verbose: bool, lpar: str, folder: Path, hmc: str
+    files: list[str] | None, rules: Rules, to_stdout: bool, verbose: bool, place: tuple[str, str], network: str
 ) -> None:
     names = files or [STANDARD_STREAM]
-    name, endpoint = _partition(folder, hmc, lpar)
-    with _ending_on_signals(), Lpar(endpoint, keys=client_keys(name)) as partition, NxGzip(partition) as nx:
+    name, endpoint = place
+    with _ending_on_signals(), Lpar(endpoint, network, keys=client_keys(name)) as partition, NxGzip(partition) as nx:
         with _progress() as progress:
             work = Work(nx, rules, to_stdout, verbose, progress)
             failures = sum(not work.file(name) for name in names)
@@ -194,22 +195,17 @@ def _size(descriptor: int) -> int | None:
     return None
 
 
-def _partition(folder: Path, hmc: str, name: str) -> tuple[str, str]:
+def _partition(folder: Path, hmc: str, network: str, name: str) -> tuple[str, str]:
     """The named partition, or the first that runs, and where its kernel listens. Raises ClusterError."""
-    with console(folder, hmc) as connection:
+    with console(folder, hmc, network) as connection:
         lpars = connection.system().lpars
-    chosen = next((lpar for lpar in lpars if (lpar.name == name if name else _runs(lpar))), None)
+    running = [lpar for lpar in lpars if lpar.state == "running"]
+    near = [lpar for lpar in running if network in lpar.endpoints]
+    chosen = next((lpar for lpar in (lpars if name else near or running) if name in ("", lpar.name)), None)
     if chosen is None:
         known = ", ".join(f"{lpar.name} ({lpar.state})" for lpar in lpars)
         raise ClusterError(f"no partition {name!r}; there are {known}" if name else f"no partition runs: {known}")
-    endpoint = chosen.endpoints.get(LOCAL_NETWORK)
-    if endpoint is None:
-        raise ClusterError(f"{chosen.name} is {chosen.state}: `vasbus up` starts what is missing")
-    return chosen.name, endpoint
-
-
-def _runs(lpar: LparStatus) -> bool:
-    return lpar.state == "running" and LOCAL_NETWORK in lpar.endpoints
+    return chosen.name, endpoint_on(network, chosen.name, chosen.endpoints, chosen.state)
 
 
 @contextmanager

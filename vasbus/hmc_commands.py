@@ -13,6 +13,7 @@ from vasbus.exec.program import OnConsole, command_line, execute, help_text
 from vasbus.exec.programs import ON_CONSOLE
 from vasbus.output import out, print_json
 from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, console
+from vasbus.words import counted
 
 app = typer.Typer(help="Management console: processors, QoS credits and migration of partitions.", no_args_is_help=True)
 
@@ -120,5 +121,5 @@ def _report(applied: ConfigurationApplied, kind: str, *, as_json: bool) -> None:
         out.print("the partition is not running: this holds from its next start")
     for what, windows in (("closed", applied.closed), ("reopened", applied.reopened)):
         if windows:
-            out.print(f"{what} {len(windows)} windows: {' '.join(map(str, windows))}", highlight=False)
+            out.print(f"{what} {counted(len(windows), 'window')}: {' '.join(map(str, windows))}", highlight=False)
     out.print(f"took {applied.elapsed_us / 1000:.1f} ms", highlight=False)

@@ -40,6 +40,7 @@ def _refusals() -> str:
     lines = [
         "## Refusals on the bus\n",
         "A definite refusal says that the message was not carried out.",
+        "One that says when to ask again (`after_ms`) is not definite, whatever its code.",
         "After an indefinite one, repeat it with the same number.\n",
         *refusal_rows(RefusalCode),
     ]

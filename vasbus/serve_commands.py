@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from deploy.cluster import ClusterError, metrics_file
+from protocol.claims import SLOT
 from protocol.codes import ExitCode
 from protocol.effects import Exit
 from protocol.endpoint import Security
@@ -158,6 +159,31 @@ def _add(who: Dialling, text: str) -> None:
 
 _add(LPAR, "One partition's kernel.")
 _add(NXUNIT, "One chip's NX unit.")
+
+
+@app.command("slot")
+def serve_slot(
+    system: SystemPath,
+    runtime: Runtime = None,
+    metrics: Metrics = DEFAULT_METRICS,
+    listen: Listen = None,
+    dial: Dial = None,
+    advertise: Advertise = None,
+    keys: KeyPath = None,
+    insecure: Insecure = False,
+) -> None:
+    """The kernel of whichever slot is free: the hypervisor names it."""
+    from lpar.serve import serve_slot as serve
+
+    place = _metrics_place(metrics, SLOT, None)
+    settings = _prepare(SLOT, SLOT, system, runtime, insecure=insecure)
+    if settings.slots is None:
+        raise SettingsError(f"{system}: expected the table [slots], which says what a slot has; there is none")
+    template = settings.slots.name
+    addresses = addresses_in(settings, runtime, SLOT, listen, dial)
+    addresses = placed(addresses, SLOT, template, listen, dial, advertise)
+    security = security_of(keys, Principal(KeyRole.LPAR, template), addresses, insecure=insecure, is_slot=True)
+    _end(serve(settings, addresses, place, security))
 
 
 def alone() -> typer.Typer:

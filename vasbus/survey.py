@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hmc.connection import Console
 from lpar.client import Lpar
 from protocol.codes import CreditType
-from protocol.console_messages import LparStatus, PoolStatus, SystemStatus
+from protocol.console_messages import LparStatus, PoolStatus, SlotsStatus, SystemStatus
 from protocol.keys import KeysError
 from protocol.message import LOCAL_NETWORK
 from vasbus.target import client_keys
@@ -68,14 +68,29 @@ def read_counters(lpar: LparStatus, network: str = LOCAL_NETWORK) -> KernelCount
     )
 
 
-def shown_state(lpar: LparStatus, counters: KernelCounters | None) -> str:
-    """The hypervisor's word, unless it says `running` and the partition's kernel did not answer: `unreachable`."""
-    return lpar.state if counters is not None or lpar.state != "running" else "unreachable"
+def shown_state(lpar: LparStatus, counters: KernelCounters | None, network: str = LOCAL_NETWORK) -> str:
+    """The hypervisor's word, unless it says `running` and the partition's kernel did not answer: `unreachable`.
+
+    A kernel that is on other networks alone was not asked.
+    """
+    is_asked = not lpar.endpoints or network in lpar.endpoints
+    return lpar.state if counters is not None or lpar.state != "running" or not is_asked else "unreachable"
+
+
+def not_asked(found: Survey) -> tuple[list[str], set[str]]:
+    """The partitions that run and are on other networks alone, and which those are."""
+    far = [lpar for lpar in found.system.lpars if lpar.endpoints and found.network not in lpar.endpoints]
+    return [lpar.name for lpar in far], {network for lpar in far for network in lpar.endpoints}
 
 
 def pool(lpar: LparStatus, credit_type: CreditType) -> PoolStatus:
     """The hypervisor's target and in-use count of one pool."""
     return next(pool for pool in lpar.pools if pool.credit_type is credit_type)
+
+
+def slots_line(slots: SlotsStatus) -> str:
+    """How many slots of the template are claimed; a claimed one is among the partitions."""
+    return f"slots: {slots.template} {slots.claimed} of {slots.count} claimed"
 
 
 def as_json(found: Survey, metrics: Mapping[str, str] | None = None) -> dict[str, object]:
@@ -92,6 +107,7 @@ def as_json(found: Survey, metrics: Mapping[str, str] | None = None) -> dict[str
         "cores_total": system.cores_total,
         "hundredths_free": system.hundredths_free,
         "qos_credits": {"total": system.qos_total, "free": system.qos_free},
+        "slots": None if system.slots is None else system.slots.model_dump(),
         "lpars": {lpar.name: {**_lpar_json(lpar, found), "metrics": metrics.get(lpar.name)} for lpar in system.lpars},
         "nxunits": {
             unit.name: {
@@ -112,7 +128,7 @@ def _lpar_json(lpar: LparStatus, found: Survey) -> dict[str, object]:
     default, qos = pool(lpar, CreditType.DEFAULT), pool(lpar, CreditType.QOS)
     return {
         "device": lpar.endpoints.get(found.network),
-        "state": shown_state(lpar, counters),
+        "state": shown_state(lpar, counters, found.network),
         "pid": lpar.pid,
         "epoch": lpar.epoch,
         "mode": lpar.mode,

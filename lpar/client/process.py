@@ -16,7 +16,7 @@ from lpar.client.tally import PasteTally
 from lpar.client.window import open_window
 from protocol.key_files import Keys, keys_of
 from protocol.keys import KeyRole
-from protocol.message import LOCAL_NETWORK
+from protocol.network import network_of
 
 NAME_BYTES = 6
 
@@ -24,20 +24,21 @@ NAME_BYTES = 6
 class Lpar:
     """A process on the partition whose kernel listens at `endpoint`. Threads may share one.
 
-    `network` picks which of their endpoints the NX units are reached at; `name` is the process's name on the bus
+    `network` picks which of their endpoints the NX units are reached at (where not given the environment's
+    VASBUS_NETWORK, else `local`); `name` is the process's name on the bus
     (random where not given); `timeout` bounds each call, in seconds. `on_message(direction, connection, envelope)` is
     told of every message: `sent` or `received`, `device` or `paste:` and an endpoint. It must be quick and must not
     call back. `keys` is the key file for this partition that `vasbus keys export` wrote, where it wants one.
 
     Its life is its connection: the kernel closes its windows when the process has gone. Raises TimeoutError where
     no kernel answers, MessageRefused where it admits no session, PermissionError where it does not take the key,
-    KeysError where the key file is wrong.
+    KeysError where the key file is wrong, ValueError where the network is no name.
     """
 
     def __init__(
         self,
         endpoint: str,
-        network: str = LOCAL_NETWORK,
+        network: str | None = None,
         name: str | None = None,
         timeout: float = 30.0,
         on_message: Trace | None = None,
@@ -45,7 +46,7 @@ class Lpar:
     ) -> None:
         pid = os.getpid()
         own_name = name or f"client-{pid}-{os.urandom(NAME_BYTES).hex()}"
-        core = ClientCore(endpoint, own_name, network, pid, os.urandom)
+        core = ClientCore(endpoint, own_name, network_of(network), pid, os.urandom)
         self._begin(Driver(core, on_message, keys_of(keys, KeyRole.CLIENT)), timeout)
 
     @classmethod

@@ -23,6 +23,7 @@ SHELLS = {
     "protocol/gate.py": "who is let in by the keys of this moment",
     "protocol/key_files.py": "keys on disk",
     "protocol/key_changes.py": "changes of keys on disk",
+    "protocol/network.py": "the network of the environment",
     "protocol/stale_socket.py": "socket files of dead listeners",
     "protocol/publisher.py": "the telemetry socket",
     "protocol/node_log.py": "a process's log lines",

@@ -176,4 +176,6 @@ def test_serve_refuses_a_name_the_system_does_not_have(tmp_path: Path) -> None:
 def test_a_second_process_of_one_name_is_refused(shell: Shell) -> None:
     runtime = shell.json("status")["hypervisor"]["hmc"].removeprefix("ipc://").rpartition("/")[0]
     words = ("serve", "lpar", "lp1", "--system", "system.toml", "--runtime", runtime)
-    assert "another process listens at one of ipc:" in shell.run(*words, expect=ExitCode.ADDRESS_IN_USE)
+    complaint = shell.run(*words, expect=ExitCode.ADDRESS_IN_USE)
+    assert f"ipc://{runtime}/lp1.device: another process listens there" in complaint
+    assert complaint.count("ipc://") == 1

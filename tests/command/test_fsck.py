@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -103,6 +104,39 @@ def test_what_is_no_ledger_ends_with_its_own_code(tmp_path: Path) -> None:
     code, _, complaint = fsck(newer(tmp_path))
     assert (code, "written by a newer release" in complaint) == (ExitCode.STORE_VERSION, True)
     code, _, complaint = fsck(tmp_path / "nothing")
-    assert (code, complaint) == (ExitCode.STORE, f"vasbus: {tmp_path / 'nothing'}: there is no such file\n")
+    assert (code, "there is no such file: name the ledger's file" in complaint) == (ExitCode.STORE_FOREIGN, True)
     code, _, complaint = fsck(tmp_path)
     assert (code, "it is no file" in complaint) == (ExitCode.STORE_FOREIGN, True)
+
+
+def test_an_empty_file_is_said_to_be_no_ledger_yet(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.touch()
+    code, output, _ = fsck(path)
+    assert code is ExitCode.OK
+    assert output.splitlines()[-1] == "empty: no ledger yet, a hypervisor makes one of it"
+    assert "sound" not in output
+    told = json.loads(fsck(path, "--json")[1])
+    assert (told["empty"], told["rows"]["PartitionRow"]) == (True, 0)
+    with closing(LedgerStore(path)):
+        pass
+    told = json.loads(fsck(path, "--json")[1])
+    assert (told["empty"], told["sound"]) == (False, True)
+
+
+def test_the_help_names_each_exit_code_of_a_check() -> None:
+    help_text = CliRunner().invoke(app, ["fsck", "--help"], terminal_width=200).stdout
+    told = {int(code) for code in re.findall(r"\b(\d+):", help_text)}
+    stores = {code for code in ExitCode if code.name.startswith("STORE")}
+    # Nothing is written, but to a copy in the folder for temporary files.
+    ways = {ExitCode.OK, ExitCode.FAILED, ExitCode.SETTINGS, *stores} - {ExitCode.STORE_FULL, ExitCode.STORE_READ_ONLY}
+    assert told == ways
+
+
+def test_no_advice_of_a_check_is_for_starting_a_hypervisor(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no database, and long enough to be looked at " * 100)
+    for path in (tmp_path, tmp_path / "nothing", text):
+        code, _, complaint = fsck(path)
+        assert code is ExitCode.STORE_FOREIGN
+        assert "name the ledger's file (a hypervisor also takes" in " ".join(complaint.split())

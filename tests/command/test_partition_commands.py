@@ -132,3 +132,22 @@ def test_another_command_is_not_found_as_in_a_shell(machine: Machine, name: str)
         assert (ended.code, ended.out) == (127, "")
         assert ended.err.startswith(f"{name}: command not found; there are\n")
         assert f"  {known} " in ended.err
+
+
+@pytest.mark.parametrize("words", [["--hmc", "rubbish"], ["--hmc=rubbish"], ["--dir", "none", "--hmc", "rubbish"]])
+def test_options_work_before_the_name_and_between_it_and_the_dashes(words: list[str]) -> None:
+    for line in ([*words, "lp1", "--", "nxstat", "-A"], ["lp1", *words, "--", "nxstat", "-A"]):
+        done = CliRunner().invoke(app, ["lpar", "exec", *line])
+        assert "'rubbish' is no endpoint" in str(done.exception), line
+
+
+def test_an_option_without_dashes_behind_it_is_refused_with_where_it_belongs() -> None:
+    done = CliRunner().invoke(app, ["lpar", "exec", "lp1", "--hmc", "ipc:///run/hmc", "nxstat"], env={"COLUMNS": "200"})
+    assert done.exit_code == ExitCode.USAGE
+    assert "expected a command, came the option '--hmc': options stand before `--`" in done.stderr
+
+
+def test_what_stands_behind_the_dashes_is_the_commands_own() -> None:
+    line = ["--hmc", "rubbish", "lp1", "nxstat", "--hmc", "other", "--", "-A"]
+    done = CliRunner().invoke(app, ["lpar", "exec", *line])
+    assert "'rubbish' is no endpoint" in str(done.exception)

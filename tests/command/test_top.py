@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console as Terminal
 
+from protocol.clock import SECOND_US
 from protocol.codes import CreditType, ExitCode, HcallCode, Operand
-from protocol.console_messages import LparStatus, PoolStatus, SystemStatus, UnitStatus
+from protocol.console_messages import LparStatus, PoolStatus, SlotsStatus, SystemStatus, UnitStatus
 from protocol.telemetry_messages import ConfigurationMoved, CreditsChanged, FaultMoved, HcallMade, PeerMoved
 from tests.processes.cluster import Cluster, eventually
 from vasbus.top.document import document
@@ -29,7 +31,6 @@ from vasbus.top.model import SNAPSHOT_LATEST_US, KernelView, Model
 from vasbus.top.picture import Pool
 from vasbus.top.view import bar, frame, spark
 
-SECOND_US = 1_000_000
 WAIT_S = 60
 
 
@@ -175,6 +176,17 @@ def test_the_picture_fits_the_terminal(width: int, height: int) -> None:
     assert "25/20" in text
 
 
+def test_slots_are_told_where_the_system_has_them() -> None:
+    model = watched()
+    assert "slots" not in "".join(lines(model, 0, 120, 40))
+    assert document(model, 0)["slots"] is None
+    slots = SlotsStatus(template="lpar", count=8, claimed=3)
+    model.ask()
+    model.snapshot(status(1).model_copy(update={"slots": slots}), SECOND_US)
+    assert any("slots: lpar 3 of 8 claimed" in line for line in lines(model, SECOND_US, 120, 40))
+    assert document(model, SECOND_US)["slots"] == {"template": "lpar", "count": 8, "claimed": 3}
+
+
 def test_trouble_is_told_and_leaves_the_last_picture() -> None:
     model = watched()
     model.unreachable("ipc://there: no answer", SECOND_US)
@@ -232,11 +244,12 @@ class Screen:
     """A program in a terminal of its own."""
 
     def __init__(self, command: list[str], width: int, height: int) -> None:
-        self.master, slave = pty.openpty()
+        self.master, self.slave = pty.openpty()
         self.resize(width, height)
         environment = {**os.environ, "TERM": "xterm-256color"}
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
-        os.close(slave)
+        self.process = subprocess.Popen(
+            command, stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment
+        )
         self.shown = ""
 
     def resize(self, width: int, height: int) -> None:
@@ -255,6 +268,7 @@ class Screen:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(WAIT_S)
+        os.close(self.slave)
         os.close(self.master)
 
 
@@ -283,6 +297,41 @@ def test_the_screen_follows_credits_changes_resizes_and_ends_with_q(cluster: Clu
     assert screen.process.returncode == ExitCode.OK
     assert time.monotonic() - began < 10
     assert screen.shown.rstrip().endswith(("\x1b[?25h", "\x1b[?1049l", "\x1b[?1049l\x1b[?25h"))
+
+
+HIDDEN = ("\x1b[?25l", "\x1b[?1049h")
+RESTORED = ("\x1b[?25h", "\x1b[?1049l")
+"""The cursor is shown, and the screen of before is back."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_the_terminal_as_it_was(screen: Screen, number: signal.Signals) -> None:
+    before = termios.tcgetattr(screen.slave)
+    eventually(lambda: screen.shows("lost 0  mended 0"), "the first frame")
+    assert not termios.tcgetattr(screen.slave)[3] & termios.ECHO
+    screen.process.send_signal(number)
+    eventually(lambda: screen.shows("") and screen.process.poll() is not None, "the end")
+    assert screen.process.returncode == 128 + number
+    assert termios.tcgetattr(screen.slave) == before
+    shown = screen.shown
+    assert all(shown.rindex(on) > shown.rindex(off) for on, off in zip(RESTORED, HIDDEN, strict=True))
+    assert "Traceback" not in shown
+
+
+def test_a_terminal_that_is_closed_ends_it_with_its_signal(cluster: Cluster) -> None:
+    """The terminal is the process's own one, so that its end is told to it as SIGHUP."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        words(cluster.folder.path), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), env={**os.environ, "TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while b"\x1b[?1049h" not in shown:
+        assert select.select([master], [], [], WAIT_S)[0], "nothing is shown"
+        shown += os.read(master, 65_536)
+    os.close(master)
+    assert process.wait(WAIT_S) == 128 + signal.SIGHUP
 
 
 def test_a_killed_hypervisor_is_shown_and_its_successor_recognised(cluster: Cluster, screen: Screen) -> None:

@@ -187,7 +187,7 @@ class FakeUnit(End):
         """A paste of the window stops at an absent page of its source. Returns the paste's number."""
         held = self.contexts[window_id]
         held.last_number = held.last_number + 1 if number is None else number
-        fault = fault_of(window_id, held.last_number)
+        fault = fault_of(window_id, held.last_number, held.token)
         held.faults[fault.number] = fault
         if self.epoch:
             self.send(fault)
@@ -230,10 +230,11 @@ class FakeUnit(End):
         return earliest(super().wake_us(), self._fence_us)
 
 
-def fault_of(window_id: int, number: int) -> FaultRaised:
+def fault_of(window_id: int, number: int, token: bytes = bytes(16)) -> FaultRaised:
     """A fault whose addresses follow from the paste's number."""
     return FaultRaised(
         window_id=window_id,
+        token=token,
         number=number,
         function=0x02,
         operand=Operand.SOURCE,

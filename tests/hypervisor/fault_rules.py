@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.fabric_messages import CreditReturned, FaultNoted, FaultRaised, ReturnCredit
 from protocol.hcall_messages import FaultInterrupt, HGetNxFault, NxFault
@@ -13,7 +14,6 @@ from tests.hypervisor.books import Books
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.fake_unit import FakeUnit, fault_of
 
-SECOND_US = 1_000_000
 LPARS = st.sampled_from(["lp1", "lp2", "lp3"])
 NUMBERS = st.integers(0, 1 << 16)
 FAULTS_KEPT = 8

@@ -9,8 +9,6 @@ from protocol.mobility_messages import HJoin, HVasiSignal, HVasiState, VasiState
 from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.fake_lpar import FakeLpar
 
-SECOND_US = 1_000_000
-MILLISECOND_US = 1_000
 SUSPENDING, ABORTED, COMPLETED = VasiState.SUSPENDING, VasiState.ABORTED, VasiState.COMPLETED
 
 

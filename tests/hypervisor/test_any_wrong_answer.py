@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.fabric_answers import contradiction
 from protocol.fabric_messages import (
@@ -24,7 +25,6 @@ from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.fake_unit import FakeUnit
 from tests.hypervisor.test_wrong_answers import REFUSED, honest, listed
 
-SECOND_US = 1_000_000
 LEASE_US = 10_100_000
 
 

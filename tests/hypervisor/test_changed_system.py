@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.console_messages import SetQosCredits
 from tests.hypervisor.cluster import Cluster, settings
-
-SECOND_US = 1_000_000
 
 
 def test_the_windows_of_a_unit_that_is_no_longer_there_can_be_given_back(cluster: Cluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.console_messages import ChangeProcessors, ConfigurationApplied, ConsoleFailure
 from protocol.hcall_messages import (
     Configuration,
@@ -15,8 +16,6 @@ from protocol.hcall_messages import (
 from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.fake_lpar import FakeLpar, refuse
-
-SECOND_US = 1_000_000
 
 
 def slow(cluster: Cluster, lpar: str = "lp1") -> FakeLpar:

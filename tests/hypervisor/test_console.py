@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.codes import CreditType, WindowStatus
 from protocol.console_messages import (
     ChangeProcessors,
     ConfigurationApplied,
+    ConsoleFailure,
     MigratePartition,
     PoolStatus,
     QueryWindows,
@@ -15,8 +17,6 @@ from protocol.console_messages import (
 )
 from protocol.hcall_messages import HDeallocateVasWindow
 from tests.hypervisor.cluster import Cluster, settings, told
-
-SECOND_US = 1_000_000
 
 
 def page(cluster: Cluster, lpar: str | None = None, above: int = 0) -> Windows:
@@ -65,7 +65,7 @@ def test_windows_can_be_asked_for_one_partition(cluster: Cluster) -> None:
     first = cluster.lpars["lp1"].open_window()
     cluster.lpars["lp2"].open_window()
     assert [row.window_id for row in page(cluster, "lp1").rows] == [first.window_id]
-    assert page(cluster, "lp9").rows == ()
+    assert page(cluster, "lp3").rows == ()
 
 
 def test_a_long_window_table_comes_in_pages() -> None:
@@ -170,3 +170,11 @@ def test_observers_leave_places_for_those_who_manage_the_machine() -> None:
     assert sum(observer.dialer.established for observer in observers) == 14
     operator = cluster.new_console("operator")
     cluster.wait(lambda: operator.dialer.established)
+
+
+def test_windows_of_an_unknown_partition_are_refused_with_the_names_that_exist(cluster: Cluster) -> None:
+    refused = told(cluster.console.ask(QueryWindows(lpar="lp9")), ConsoleFailure)
+    assert (refused.code, refused.text, refused.advice) == (
+        "unknown_lpar", "no partition 'lp9'", "this system has lp1, lp2, lp3",
+    )  # fmt: skip
+    assert page(cluster, "lp1").rows == ()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.rows import FaultRow, Put
+from hypervisor.unit import context_wanted
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.fabric_messages import CloseContext, ReturnCredit
-from protocol.hcall_messages import HDeallocateVasWindow, HGetNxFault
+from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow, HGetNxFault
 from tests.fidelity.rows import fidelity
-from tests.hypervisor.cluster import Cluster, Kill, settings
-from tests.hypervisor.fake_unit import fault_of
+from tests.hypervisor.cluster import Cluster, Kill, settings, told
+from tests.hypervisor.fake_lpar import modify
+from tests.hypervisor.fake_unit import Held, fault_of
 from tests.hypervisor.faulted import faulted, opened, rows
 
-SECOND_US = 1_000_000
 LEASE_US = 11 * SECOND_US
 FENCE_US = 31 * SECOND_US
 
@@ -104,9 +106,31 @@ def test_a_fault_of_a_window_that_is_not_in_the_ledger_holds_nothing(cluster: Cl
     assert (rows(cluster), (window_id, 1) in nx0.noted) == ([], True)
 
 
+def test_a_fault_of_a_ledger_that_was_put_aside_is_nobodys_in_the_next_one(cluster: Cluster) -> None:
+    """The unit has a context with the id of a new window, and a request of it runs when it is to be closed."""
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    nx0.die()
+    nx0.start()
+    nx0.contexts[1] = Held(b"of-another-one--", 1, in_flight=1)
+    cluster.wait(lambda: cluster.unit_status("nx0").state == "running")
+    cluster.pump()
+    window = lp1.allocate(chip=0)
+    assert (window.window_id, nx0.contexts[1].closers != []) == (1, True)
+    number = lp1.send(modify(1))
+    cluster.pump()
+    nx0.contexts[1].in_flight = 0
+    nx0.fault(1, 7)
+    cluster.pump()
+    assert (rows(cluster), lp1.interrupts) == ([], [])
+    assert nx0.asked[-2:] == [ReturnCredit(window_id=1, number=7), context_wanted(cluster.core.ledger.windows[1])]
+    assert told(lp1.answers[number], HcallStatus).code is HcallCode.H_SUCCESS
+    assert nx0.takes_paste(window)
+    assert lp1.fetch(1).code is HcallCode.H_STATE
+
+
 def test_a_unit_has_no_say_in_another_units_windows(cluster: Cluster) -> None:
     window_id = opened(cluster)
-    cluster.units["nx1"].send(fault_of(window_id, 1))
+    cluster.units["nx1"].send(fault_of(window_id, 1, cluster.units["nx0"].contexts[window_id].token))
     cluster.pump()
     assert (rows(cluster), cluster.lpars["lp1"].interrupts) == ([], [])
 
@@ -114,7 +138,7 @@ def test_a_unit_has_no_say_in_another_units_windows(cluster: Cluster) -> None:
 def test_a_unit_cannot_fill_the_table_with_one_window(cluster: Cluster) -> None:
     window_id, nx0, lp1 = opened(cluster), cluster.units["nx0"], cluster.lpars["lp1"]
     for number in range(1, 101):
-        nx0.send(fault_of(window_id, number))
+        nx0.send(fault_of(window_id, number, nx0.contexts[window_id].token))
     cluster.pump()
     assert [number for number, _ in rows(cluster)] == list(range(93, 101))
     assert lp1.fetch(window_id).number == 93

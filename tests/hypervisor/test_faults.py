@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.codes import HcallCode
 from protocol.effects import Effects
 from protocol.fabric_messages import CreditReturned, FaultNoted, FaultRaised, ReturnCredit
@@ -15,8 +16,6 @@ from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.fake_unit import fault_of
 from tests.hypervisor.faulted import faulted, opened, rows
 
-MILLISECOND_US = 1_000
-SECOND_US = 1_000_000
 LEASE_US = 11 * SECOND_US
 
 
@@ -76,7 +75,7 @@ def test_the_window_credit_is_back_only_when_the_fault_was_fetched(cluster: Clus
     window_id = faulted(cluster)
     nx0 = cluster.units["nx0"]
     cluster.advance(40 * SECOND_US)
-    assert nx0.faults == [fault_of(window_id, 1)]
+    assert nx0.faults == [fault_of(window_id, 1, nx0.contexts[window_id].token)]
     cluster.lpars["lp1"].fetch(window_id)
     cluster.pump()
     assert nx0.faults == []
@@ -215,7 +214,7 @@ def test_a_lost_message_loses_no_fault_and_doubles_none(cluster: Cluster, lost: 
 
 def test_a_fault_that_is_told_again_is_one_fault(cluster: Cluster) -> None:
     window_id, lp1, nx0 = faulted(cluster), cluster.lpars["lp1"], cluster.units["nx0"]
-    nx0.send(fault_of(window_id, 1))
+    nx0.send(nx0.faults[0])
     cluster.pump()
     assert rows(cluster) == [(1, "waiting")]
     lp1.fetch(window_id)

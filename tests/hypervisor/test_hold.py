@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.console_messages import ConfigurationApplied
 from protocol.hcall_messages import Configuration
 from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.test_configuration import asked, remove_core
-
-SECOND_US = 1_000_000
 
 
 def test_a_held_partition_does_not_learn_of_its_change(cluster: Cluster) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode, WindowStatus
 from protocol.fabric_messages import CloseContext
 from protocol.hcall_messages import HDeallocateVasWindow
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.fake_lpar import FakeLpar, modify
 
-SECOND_US = 1_000_000
 LEASE_US = 10_100_000
 
 

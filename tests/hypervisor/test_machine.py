@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from hypervisor.ledger import WindowPhase
+from protocol.clock import SECOND_US
 from protocol.codes import CreditType, HcallCode
 from protocol.console_messages import SystemStatus, WindowRow
 from protocol.hcall_messages import HDeallocateVasWindow
@@ -20,7 +21,6 @@ from tests.hypervisor.fake_lpar import modify
 from tests.hypervisor.fault_rules import FaultRules
 from tests.hypervisor.hcall_answers import is_known
 
-SECOND_US = 1_000_000
 LPARS = st.sampled_from(["lp1", "lp2", "lp3"])
 UNITS = st.sampled_from(["nx0", "nx1"])
 TYPES = st.sampled_from(list(CreditType))

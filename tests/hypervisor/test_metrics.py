@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.codes import CreditType, HcallCode
 from protocol.console_messages import ChangeProcessors
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow
 from protocol.metrics import Distribution, MetricKind
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.fake_lpar import modify, refuse
-
-MILLISECOND_US = 1_000
-SECOND_US = 1_000_000
 
 
 def values(cluster: Cluster, name: str) -> Mapping[tuple[str, ...], float | Distribution]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.codes import HYPERVISOR_CHOOSES, CreditType, HcallCode, VasiState
 from protocol.console_messages import ChangeProcessors, ConfigurationApplied
 from protocol.hcall_messages import (
@@ -17,8 +18,6 @@ from tests.fidelity.rows import fidelity
 from tests.hypervisor.cluster import Cluster, settings, told
 from tests.hypervisor.streams import (
     COMPLETED,
-    MILLISECOND_US,
-    SECOND_US,
     SUSPENDING,
     begin,
     cancel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.codes import HcallCode, VasiState
 from protocol.console_messages import ChangeProcessors, ConfigurationApplied, MigratePartition
 from protocol.hcall_messages import (
@@ -14,8 +15,6 @@ from tests.hypervisor.cluster import Cluster, Kill, settings, told
 from tests.hypervisor.streams import (
     ABORTED,
     COMPLETED,
-    MILLISECOND_US,
-    SECOND_US,
     SUSPENDING,
     begin,
     cancel,

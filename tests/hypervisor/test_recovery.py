@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.codes import CreditType, HcallCode
 from protocol.console_messages import ChangeProcessors, ConfigurationApplied, SetQosCredits
 from protocol.hcall_messages import HAllocateVasWindow, HcallStatus, HDeallocateVasWindow, WindowAllocated
 from tests.hypervisor.cluster import Cluster, Kill, lasting, told
 
-SECOND_US = 1_000_000
 OPEN = HAllocateVasWindow(window_type=1, credits=1, domain=((1 << 64) - 1, 0, 0, 0, 0, 0))
 
 

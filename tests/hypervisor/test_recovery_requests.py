@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.codes import HYPERVISOR_CHOOSES, CreditType, HcallCode, VasiState
 from protocol.console_messages import (
     ChangeProcessors,
@@ -42,7 +43,6 @@ from tests.failures.rows import failure
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.fake_lpar import modify
 
-SECOND_US = 1_000_000
 WINDOW = 1
 """The id of the only window."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from protocol.clock import MILLISECOND_US, SECOND_US
 from protocol.codes import HcallCode
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, WindowAllocated
 from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.fake_unit import Held
 
-SECOND_US = 1_000_000
 OPEN = HAllocateVasWindow(window_type=1, credits=1, domain=((1 << 64) - 1, 0, 0, 0, 0, 0))
 SUSPECT_US = 3 * SECOND_US
 
@@ -85,21 +85,46 @@ def test_where_no_other_unit_has_room_a_new_window_waits_for_the_one_that_is_awa
     assert told(lp1.answers[number], WindowAllocated).code is HcallCode.H_SUCCESS
 
 
-def test_a_credit_that_may_come_back_with_its_unit_is_waited_for(cluster: Cluster) -> None:
-    """lp3 has all of its 16 credits; one window is being closed at the unit that is away when the hypervisor dies."""
-    lp3, nx0 = cluster.lpars["lp3"], cluster.units["nx0"]
-    windows = [lp3.open_window(chip=number % 2) for number in range(16)]
-    nx0.cut = True
-    assert lp3.status_of(HDeallocateVasWindow(window_id=windows[0].window_id)).is_busy
+def full_with_windows_that_are_being_closed(cluster: Cluster) -> None:
+    """lp3 died with all of its 16 credits in use, half of them at a unit that is away, and has taken the others again.
+
+    Then the hypervisor dies.
+    """
+    lp3 = cluster.lpars["lp3"]
+    for number in range(16):
+        lp3.open_window(chip=number % 2)
+    cluster.units["nx0"].cut = True
+    lp3.dialer.say_bye()
+    cluster.pump()
+    lp3.start()
+    cluster.wait(lambda: lp3.dialer.established)
+    for _ in range(8):
+        lp3.open_window(chip=1)
+    assert lp3.allocate().code is HcallCode.H_RESOURCE
     cluster.restart()
-    cluster.advance(SUSPECT_US + SECOND_US)
+
+
+def test_a_credit_that_may_come_back_with_its_unit_is_waited_for(cluster: Cluster) -> None:
+    lp3, nx0 = cluster.lpars["lp3"], cluster.units["nx0"]
+    full_with_windows_that_are_being_closed(cluster)
     number = lp3.send(OPEN)
-    cluster.advance(5 * SECOND_US)
+    cluster.advance(SECOND_US)
     assert number not in lp3.answers
     nx0.cut = False
-    assert lp3.deallocate(windows[0].window_id) is HcallCode.H_SUCCESS
     cluster.wait(lambda: number in lp3.answers)
     assert told(lp3.answers[number], WindowAllocated).code is HcallCode.H_SUCCESS
+
+
+def test_a_credit_at_a_unit_that_stays_away_is_refused_as_without_a_restart(cluster: Cluster) -> None:
+    """Whoever asks may keep others from a close that would give the partition a credit."""
+    lp3 = cluster.lpars["lp3"]
+    full_with_windows_that_are_being_closed(cluster)
+    number = lp3.send(OPEN)
+    restarted_us = cluster.now_us
+    cluster.wait(lambda: number in lp3.answers)
+    assert told(lp3.answers[number], WindowAllocated).code is HcallCode.H_RESOURCE
+    assert SUSPECT_US - SECOND_US <= cluster.now_us - restarted_us <= SUSPECT_US + SECOND_US
+    assert (cluster.status().recovering, cluster.pool("lp3")) == (True, (16, 16))
 
 
 def test_a_pool_that_is_full_of_open_windows_is_full_whoever_is_away(cluster: Cluster) -> None:
@@ -111,6 +136,25 @@ def test_a_pool_that_is_full_of_open_windows_is_full_whoever_is_away(cluster: Cl
     cluster.advance(SUSPECT_US + SECOND_US)
     assert cluster.status().recovering
     assert lp3.allocate().code is HcallCode.H_RESOURCE
+
+
+def test_a_unit_that_is_there_but_never_says_what_it_holds_is_given_up_after_one_fence(cluster: Cluster) -> None:
+    """It beats all the while: its session lives, and its fence never runs out."""
+    lp1, nx0, times = cluster.lpars["lp1"], cluster.units["nx0"], cluster.system.times
+    lp1.open_window(chip=0)
+    nx0.mute = True
+    cluster.restart()
+    over_us = cluster.now_us + (times.fence_ms + times.drift_margin_ms) * MILLISECOND_US
+
+    def given_up() -> list[object]:
+        return [line.facts["units"] for line in cluster.log if line.event == "units_not_settled"]
+
+    cluster.advance(over_us - cluster.now_us - 1)
+    assert (cluster.core.recovering, given_up()) == (True, [])
+    cluster.advance(1)
+    assert (cluster.core.recovering, given_up()) == (False, [["nx0"]])
+    assert cluster.core.recovery.wake_us() is None
+    assert nx0.dialer.established
 
 
 def test_a_context_that_the_ledger_does_not_know_is_closed_and_nobody_pays_for_it(cluster: Cluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.fabric_messages import ProgramContext
 from protocol.hcall_messages import HDeallocateVasWindow, WindowAllocated
@@ -12,7 +13,6 @@ from tests.hypervisor.cluster import Cluster, settings
 from tests.hypervisor.fake_lpar import modify
 from tests.hypervisor.fake_unit import Held
 
-SECOND_US = 1_000_000
 LEASE_US = 10_100_000
 
 

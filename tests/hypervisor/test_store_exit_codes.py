@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from tests.hypervisor.unusable_ledgers import (
     contents,
     killed,
     ledger,
+    ledger_with_a_copied_log,
     others_may_open,
 )
 
@@ -47,6 +49,72 @@ def test_what_cannot_be_used_is_refused_with_its_own_code_and_left_as_it_is(
     refused = refusal(path)
     assert (refused.code, why in str(refused), str(refused).startswith(f"{path}: ")) == (code, True, True), refused
     assert contents(tmp_path) == before
+
+
+KILLED = [case for case in UNUSABLE if case[0].__name__.endswith("_and_killed")]
+
+
+@pytest.mark.parametrize(("make", "code", "why"), KILLED, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_is_refused_is_left_as_it_is_where_the_temporary_folder_has_no_room_for_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], code: ExitCode, why: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    path = make(tmp_path)
+    before = contents(tmp_path)
+    refused = refusal(path)
+    assert (refused.code, why in str(refused)) == (code, True), refused
+    assert contents(tmp_path) == before
+
+
+def test_a_ledger_with_a_log_is_taken_over_where_the_temporary_folder_has_no_room_for_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    path = killed(tmp_path / "ledger", "SELECT 1")
+    with closing(LedgerStore(path)) as store:
+        assert store.load() == [CounterRow("window_id", 7)]
+    assert [place.name for place in tmp_path.iterdir()] == ["ledger"]
+
+
+@contextmanager
+def files_of_at_most(limit_bytes: int) -> Iterator[None]:
+    """No file can be made larger, wherever it is: as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@failure(
+    "ledger",
+    "with a log that a killed hypervisor left, and no room for the copy that is checked first",
+    seen="The hypervisor does not start: exit code 10, and one line that says where there was no room.",
+    lasts="Until there is room in the temporary folder or beside the ledger.",
+    kept="The ledger and its log, byte by byte.",
+)
+@pytest.mark.parametrize("statement", ["SELECT 1", "CREATE TABLE songs (title TEXT)"], ids=["sound", "not ours"])
+def test_a_ledger_with_a_log_and_no_room_for_a_copy_anywhere_is_left_as_it_is(tmp_path: Path, statement: str) -> None:
+    path = killed(tmp_path / "ledger", statement)
+    before = contents(tmp_path)
+    with files_of_at_most(4_096):
+        refused = refusal(path)
+    assert (refused.code, contents(tmp_path)) == (ExitCode.STORE_FULL, before)
+    assert all(words in str(refused) for words in (f"{path}: ", "nor beside it", "File too large", "make room"))
+
+
+def test_a_ledger_with_a_log_whose_copy_nobody_may_make_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with as_somebody_else() as folder:
+        path = ledger_with_a_copied_log(folder)
+        before = contents(folder)
+        monkeypatch.setattr(tempfile, "tempdir", str(folder / "missing"))
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        refused = refusal(path)
+        folder.chmod(stat.S_IRWXU)
+        assert contents(folder) == before
+    assert refused.code is ExitCode.STORE_READ_ONLY
+    assert "let this user write the file and its folder" in str(refused)
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.fabric_messages import CloseContext, ContextDraining, ListContexts, ProgramContext
 from protocol.hcall_messages import HcallStatus, HDeallocateVasWindow
@@ -9,7 +10,6 @@ from tests.hypervisor.cluster import Cluster, told
 from tests.hypervisor.fake_lpar import modify
 from tests.hypervisor.fake_unit import FakeUnit, Held
 
-SECOND_US = 1_000_000
 FENCE_US = 30_100_000
 
 
@@ -122,6 +122,20 @@ def test_a_modify_at_a_lost_unit_succeeds_when_the_unit_is_back(cluster: Cluster
     back(cluster, nx0)
     assert lp1.modify(window.window_id) is HcallCode.H_SUCCESS
     assert nx0.takes_paste(window)
+
+
+def test_a_modify_that_waits_for_a_unit_is_told_at_once_that_the_unit_has_taken_its_leave(cluster: Cluster) -> None:
+    lp1, nx0 = cluster.lpars["lp1"], cluster.units["nx0"]
+    window = lp1.allocate()
+    nx0.mute = True
+    number = lp1.send(modify(window.window_id))
+    cluster.pump()
+    assert number not in lp1.answers
+    asked_us = cluster.now_us
+    nx0.dialer.say_bye()
+    cluster.pump()
+    assert told(lp1.answers[number], HcallStatus).code is HcallCode.H_LONG_BUSY_ORDER_100_MSEC
+    assert cluster.now_us == asked_us
 
 
 def test_a_modify_that_waits_for_a_returning_unit_is_answered_once(cluster: Cluster) -> None:

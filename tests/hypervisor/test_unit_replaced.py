@@ -6,6 +6,7 @@ import pytest
 
 from hypervisor.holders import GUARDS_LIMIT, UNPROVEN, Holders
 from hypervisor.rows import UnitGuardRow
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode, WindowStatus
 from protocol.effects import Effects
 from protocol.hcall_messages import HDeallocateVasWindow, HQueryVasWindow, WindowAllocated, WindowState
@@ -15,7 +16,6 @@ from tests.hypervisor.fake_lpar import modify
 from tests.hypervisor.fake_unit import FakeUnit
 from tests.hypervisor.table_store import TableStore
 
-SECOND_US = 1_000_000
 FENCE_US = 30_100_000
 SOON_US = 2 * SECOND_US
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.codes import HcallCode
 from protocol.effects import LogLine
 from protocol.fabric_answers import ANSWERS
@@ -28,7 +29,6 @@ from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.fake_lpar import modify
 from tests.hypervisor.fake_unit import FakeUnit
 
-SECOND_US = 1_000_000
 LEASE_US = 10_100_000
 REFUSED = refuse(RefusalCode.UNKNOWN_TYPE, "a message of this link", "something else")
 Twist = Callable[[Reply], Reply | Refused]

@@ -117,6 +117,16 @@ def killed(path: Path, statement: str) -> Path:
     return path
 
 
+def ledger_with_a_copied_log(folder: Path) -> Path:
+    """A ledger and its log as a killed hypervisor leaves them, made by this very user."""
+    with closing(LedgerStore(folder / "made")) as store:
+        store.commit([Put(CounterRow("window_id", 7))])
+        for suffix in ("", "-wal"):
+            (folder / f"ledger{suffix}").write_bytes((folder / f"made{suffix}").read_bytes())
+    (folder / "made").unlink()
+    return folder / "ledger"
+
+
 def newer_and_killed(folder: Path) -> Path:
     return killed(folder / "ledger", f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 

@@ -267,6 +267,12 @@ class Partition:
         self.announce_total(total)
         return self.hypervisor.reports[-1]
 
+    def change(self, kind: ConfigurationKind, amount: int) -> Reconfigured:
+        """The hypervisor announces a change; what the partition reports of it."""
+        self.hypervisor.announce(kind, amount)
+        self.settle()
+        return self.hypervisor.reports[-1]
+
     def announce_total(self, total: int) -> None:
         """The same without waiting for the partition's report."""
         self.hypervisor.targets[CreditType.DEFAULT] = total

@@ -6,7 +6,6 @@ import pytest
 
 from protocol.codes import FaultOutcome, Instruction, KernelReason
 from protocol.device_messages import (
-    CloseDescriptor,
     Done,
     Fault,
     FaultHandled,
@@ -15,26 +14,11 @@ from protocol.device_messages import (
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, HModifyVasWindow
 from protocol.message import Request
 from tests.fidelity.rows import fidelity
-from tests.lpar.client_process import Client, OpenedWindow
 from tests.lpar.hypervisor import Silence, paste_address
-from tests.lpar.partition import Partition, booted
+from tests.lpar.partition import booted
+from tests.lpar.races import made, page_fault, start_close
 
 HOLD = Silence.HOLD
-
-
-def start_close(partition: Partition, window: OpenedWindow) -> int:
-    return partition.call(window.client, CloseDescriptor(descriptor=window.descriptor))
-
-
-def page_fault(
-    partition: Partition, client: Client, mapping: int, instruction: Instruction = Instruction.PASTE
-) -> FaultHandled:
-    return partition.ask(client, Fault(mapping=mapping, instruction=instruction), FaultHandled)
-
-
-def made(partition: Partition, kind: type[Request]) -> list[int]:
-    """Places of the hcalls of a type among all that were made."""
-    return [place for place, call in enumerate(partition.hypervisor.made) if isinstance(call, kind)]
 
 
 @fidelity(

@@ -19,12 +19,6 @@ from tests.lpar.partition import Partition, booted
 ASK_DEFAULT = HQueryVasCapabilities(query_type=2)
 
 
-def change(partition: Partition, kind: ConfigurationKind, amount: int) -> Reconfigured:
-    partition.hypervisor.announce(kind, amount)
-    partition.settle()
-    return partition.hypervisor.reports[-1]
-
-
 @fidelity(
     "5 triggers",
     "Dedicated processors: when a processor node comes or goes the kernel asks for its default credits and fits "
@@ -34,7 +28,7 @@ def change(partition: Partition, kind: ConfigurationKind, amount: int) -> Reconf
 def test_a_dedicated_partition_asks_for_its_default_credits_when_processors_change() -> None:
     partition = booted(40)
     partition.hypervisor.targets[CreditType.DEFAULT] = 20
-    report = change(partition, ConfigurationKind.CPU, 1)
+    report = partition.change(ConfigurationKind.CPU, 1)
     assert report == Reconfigured(generation=1, accepted=True)
     assert partition.hypervisor.made == [ASK_DEFAULT]
     assert partition.credits() == (20, 0)
@@ -49,7 +43,7 @@ def test_a_dedicated_partition_asks_for_its_default_credits_when_processors_chan
 def test_a_shared_partition_ignores_virtual_processors() -> None:
     partition = booted(16, shared=True)
     partition.hypervisor.targets[CreditType.DEFAULT] = 20
-    assert change(partition, ConfigurationKind.CPU, 3).accepted
+    assert partition.change(ConfigurationKind.CPU, 3).accepted
     assert not partition.hypervisor.made
     assert partition.credits() == (16, 0)
 
@@ -63,7 +57,7 @@ def test_a_shared_partition_ignores_virtual_processors() -> None:
 def test_a_shared_partition_follows_its_entitlement() -> None:
     partition = booted(16, shared=True)
     partition.hypervisor.targets[CreditType.DEFAULT] = 20
-    assert change(partition, ConfigurationKind.ENTITLEMENT, 100).accepted
+    assert partition.change(ConfigurationKind.ENTITLEMENT, 100).accepted
     assert partition.hypervisor.made == [ASK_DEFAULT]
     assert partition.credits() == (20, 0)
     assert "partition_entitled_capacity=100\n" in partition.read("/proc/powerpc/lparcfg")
@@ -79,7 +73,7 @@ def test_qos_credits_come_by_drmgr_and_neither_type_is_asked_for() -> None:
     partition = booted(40, qos=4)
     partition.open_windows(4, qos=True)
     partition.hypervisor.made.clear()
-    report = change(partition, ConfigurationKind.QOS, 2)
+    report = partition.change(ConfigurationKind.QOS, 2)
     assert report == Reconfigured(generation=1, accepted=True, closed=(4, 3))
     assert partition.hypervisor.made == [HDeallocateVasWindow(window_id=4), HDeallocateVasWindow(window_id=3)]
     assert partition.credits(CreditType.QOS) == (2, 4)
@@ -88,7 +82,7 @@ def test_qos_credits_come_by_drmgr_and_neither_type_is_asked_for() -> None:
 
 def test_qos_credits_that_do_not_fit_are_refused_with_drmgrs_words() -> None:
     partition = booted(40, qos=4)
-    report = change(partition, ConfigurationKind.QOS, 65_536)
+    report = partition.change(ConfigurationKind.QOS, 65_536)
     assert not report.accepted
     assert report.error.startswith("Could not write QoS credits")
     assert partition.credits(CreditType.QOS) == (4, 0)
@@ -98,7 +92,7 @@ def test_without_qos_support_drmgr_cannot_open_the_file() -> None:
     hypervisor = FakeHypervisor({CreditType.DEFAULT: 4, CreditType.QOS: 0}, features=1 << 61)
     partition = Partition(hypervisor)
     partition.settle()
-    report = change(partition, ConfigurationKind.QOS, 2)
+    report = partition.change(ConfigurationKind.QOS, 2)
     assert not report.accepted
     assert report.error.startswith("Could not open ")
     assert report.error.endswith(" to write QoS credits")
@@ -114,7 +108,7 @@ def test_processor_changes_succeed_without_the_accelerator(shared: bool) -> None
     partition = booted(4, shared=shared)
     partition.core.kernel.driver.copy_paste = False
     kind = ConfigurationKind.ENTITLEMENT if shared else ConfigurationKind.CPU
-    assert change(partition, kind, 1) == Reconfigured(generation=1, accepted=True)
+    assert partition.change(kind, 1) == Reconfigured(generation=1, accepted=True)
     assert not partition.hypervisor.made
 
 
@@ -132,7 +126,7 @@ def test_processor_changes_succeed_without_the_accelerator(shared: bool) -> None
 def test_a_failing_capability_query_is_reported(code: HcallCode) -> None:
     partition = booted(4)
     partition.hypervisor.returns(HQueryVasCapabilities, code)
-    report = change(partition, ConfigurationKind.CPU, 1)
+    report = partition.change(ConfigurationKind.CPU, 1)
     assert not report.accepted
     assert code.name in report.error
     assert partition.credits() == (4, 0)

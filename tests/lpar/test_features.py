@@ -29,12 +29,6 @@ def without_accelerators(*, shared: bool = False) -> Partition:
     return partition
 
 
-def change(partition: Partition, kind: ConfigurationKind, amount: int) -> Reconfigured:
-    partition.hypervisor.announce(kind, amount)
-    partition.settle()
-    return partition.hypervisor.reports[-1]
-
-
 def test_a_partition_without_accelerators_boots_without_the_device_and_without_a_complaint() -> None:
     partition = without_accelerators()
     assert partition.core.kernel.booted
@@ -64,7 +58,7 @@ def test_a_partition_without_accelerators_has_no_sysfs_folders() -> None:
 def test_processor_changes_without_accelerators_succeed_and_ask_nothing(shared: bool, kind: ConfigurationKind) -> None:
     partition = without_accelerators(shared=shared)
     partition.hypervisor.made.clear()
-    assert change(partition, kind, 3) == Reconfigured(generation=1, accepted=True)
+    assert partition.change(kind, 3) == Reconfigured(generation=1, accepted=True)
     assert not partition.hypervisor.made
     if kind is ConfigurationKind.ENTITLEMENT:
         assert "partition_entitled_capacity=3\n" in partition.read("/proc/powerpc/lparcfg")
@@ -99,7 +93,7 @@ def test_without_dynamic_qos_drmgr_cannot_open_the_file_and_nothing_changes() ->
     partition = booted(4, qos=3, dynamic_qos=False)
     partition.open_windows(3, qos=True)
     partition.hypervisor.made.clear()
-    report = change(partition, ConfigurationKind.QOS, 1)
+    report = partition.change(ConfigurationKind.QOS, 1)
     assert not report.accepted
     assert report.error == f"Could not open {UPDATE_TOTAL_CREDITS} to write QoS credits"
     assert partition.credits(CreditType.QOS) == (3, 3)

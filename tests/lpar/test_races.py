@@ -6,12 +6,9 @@ import errno
 
 import pytest
 
-from protocol.codes import FaultOutcome, HcallCode, Instruction, KernelReason
+from protocol.codes import FaultOutcome, HcallCode, KernelReason
 from protocol.device_messages import (
-    CloseDescriptor,
     Done,
-    Fault,
-    FaultHandled,
     Mmap,
     OsFailure,
     TxWinOpen,
@@ -20,10 +17,11 @@ from protocol.device_messages import (
 from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, HModifyVasWindow
 from protocol.message import Request
 from tests.fidelity.rows import fidelity
-from tests.lpar.client_process import Client, OpenedWindow
+from tests.lpar.client_process import Client
 from tests.lpar.faults import fault
 from tests.lpar.hypervisor import Silence, paste_address
 from tests.lpar.partition import UPDATE_TOTAL_CREDITS, Partition, booted
+from tests.lpar.races import made, page_fault, start_close
 
 HOLD = Silence.HOLD
 
@@ -32,21 +30,6 @@ def start_open(partition: Partition) -> tuple[Client, int]:
     """The ioctl of a new process, not waited for."""
     client = partition.process()
     return client, partition.call(client, TxWinOpen(descriptor=partition.device(client), vas_id=0))
-
-
-def start_close(partition: Partition, window: OpenedWindow) -> int:
-    return partition.call(window.client, CloseDescriptor(descriptor=window.descriptor))
-
-
-def page_fault(
-    partition: Partition, client: Client, mapping: int, instruction: Instruction = Instruction.PASTE
-) -> FaultHandled:
-    return partition.ask(client, Fault(mapping=mapping, instruction=instruction), FaultHandled)
-
-
-def made(partition: Partition, kind: type[Request]) -> list[int]:
-    """Places of the hcalls of a type among all that were made."""
-    return [place for place, call in enumerate(partition.hypervisor.made) if isinstance(call, kind)]
 
 
 # A core removal between the ioctl and mmap, and a mapping that is gone before the window is.

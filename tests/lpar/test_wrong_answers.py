@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 
 import pytest
 
 from protocol.codes import CreditType, HcallCode, KernelReason
-from protocol.device_messages import OsFailure, TxWinOpen
+from protocol.device_messages import FileText, OsFailure, ReadFile, TxWinOpen
 from protocol.hcall_messages import (
     Associativity,
     Configuration,
@@ -26,8 +27,8 @@ from protocol.hcall_messages import (
 from protocol.message import Message, Reply, Request
 from protocol.refusals import RefusalCode
 from protocol.wire import refuse
-from tests.lpar.hypervisor import paste_address
-from tests.lpar.partition import Partition, booted
+from tests.lpar.hypervisor import FakeHypervisor, paste_address
+from tests.lpar.partition import Partition, booted, system_of
 
 GOOD = HcallCode.H_SUCCESS
 REFUSED = refuse(RefusalCode.BODY, "a window of this partition", "another")
@@ -167,3 +168,41 @@ def test_a_report_that_is_not_noted_is_repeated_and_applied_once(wrong: Message)
     assert partition.credits() == (2, 4)
     partition.retarget(3)
     assert partition.hypervisor.reports[-1].generation == 2
+
+
+NOTHING_TOLD = pytest.mark.parametrize(
+    "wrong",
+    [Configuration(generation=4, hundredths=70, change=change(5)), Noted(), REFUSED],
+    ids=["newer than the newest", "another answer", "a refusal"],
+)
+
+
+def told_nothing_at_boot(*wrong: Message, generation: int = 0) -> Partition:
+    """A shared partition of 80 hundredths by the system file, and of 100 by the hypervisor, who says other things."""
+    credits = {CreditType.DEFAULT: 4, CreditType.QOS: 0}
+    hypervisor = FakeHypervisor(credits, generation=generation, hundredths=100, tells=deque(wrong))
+    partition = Partition(hypervisor, system_of(shared=True))
+    partition.settle()
+    return partition
+
+
+@NOTHING_TOLD
+def test_until_the_hypervisor_tells_the_entitlement_nobody_is_told_another(wrong: Message) -> None:
+    """Nothing else would make the partition ask: no change has been made yet, and no beat tells of one."""
+    partition = told_nothing_at_boot(wrong)
+    number = partition.call(partition.reader, ReadFile(path="/proc/powerpc/lparcfg"))
+    assert number not in partition.reader.answers
+    partition.advance(1_200)
+    assert "partition_entitled_capacity=100\n" in partition.answer(partition.reader, number, FileText).text
+
+
+@NOTHING_TOLD
+def test_the_first_answer_is_asked_for_about_once_a_second(wrong: Message) -> None:
+    """Beats, which tell of a generation each time, make it no more."""
+    partition = told_nothing_at_boot(*[wrong] * 10, generation=3)
+    partition.advance(9_500)
+    assert [asked.generation for asked in partition.hypervisor.asked] == [0] * 10
+    assert not partition.core.kernel.configuration.knows_base
+    partition.advance(2_000)
+    assert (len(partition.hypervisor.asked), partition.core.kernel.configuration.generation) == (11, 3)
+    partition.open_windows(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from nxunit.engine import Engine
@@ -44,6 +44,7 @@ blocks: st.SearchStrategy[list[str | bytes]] = st.lists(
     limit_bytes=st.sampled_from((1, 5, 300, LIMIT)),
     low=st.sampled_from((0, 1)),
 )  # fmt: skip
+@example(stream=b"\x02\xe8?`\x0c\x0c\x0c\x13\x00", sizes=[0, ROOM], blocks_until=3_000, limit_bytes=1, low=0)
 def test_any_stream_in_any_pieces_stops_at_its_blocks_and_gives_its_bytes(
     stream: bytes, sizes: list[int], blocks_until: int, limit_bytes: int, low: int
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from nxunit.core import FAULTS_WAIT_US
 from nxunit.engine import Engine
 from nxunit.job import Job, Outcome
@@ -16,14 +14,6 @@ from tests.nxunit.bench import Bench
 from tests.nxunit.jobs import TEXT, raw_deflate
 
 FAULTS_WAIT_MS = FAULTS_WAIT_US // MILLISECOND_US
-
-
-@pytest.fixture
-def bench() -> Bench:
-    bench = Bench()
-    bench.program(1)
-    bench.program(2)
-    return bench
 
 
 def test_a_faulted_resume_is_replayed_from_its_token_however_late_the_fault_is_fetched(bench: Bench) -> None:

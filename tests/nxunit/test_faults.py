@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from nxunit.core import FAULTS_WAIT_US
 from nxunit.statistics import RefusalCause
 from protocol import fabric_messages as fabric
@@ -11,17 +9,9 @@ from protocol.clock import MILLISECOND_US
 from protocol.codes import FunctionCode, Operand
 from protocol.paste_messages import Crb
 from tests.fidelity.rows import fidelity
-from tests.nxunit.bench import Bench, stopped
+from tests.nxunit.bench import Bench, stopped, token_of
 
 FAULTS_WAIT_MS = FAULTS_WAIT_US // MILLISECOND_US
-
-
-@pytest.fixture
-def bench() -> Bench:
-    bench = Bench()
-    bench.program(1)
-    bench.program(2)
-    return bench
 
 
 @fidelity(
@@ -36,8 +26,8 @@ def test_a_fault_is_told_instead_of_completed_and_keeps_its_window_credit(bench:
     assert bench.work(stopped) == []
     (called,) = bench.told_of(fabric.FaultRaised)
     assert called.body == fabric.FaultRaised(
-        window_id=1, number=4, function=crb.function, operand=Operand.SOURCE, fault_address=0x7000_0000,
-        csb_address=0x9000,
+        window_id=1, token=token_of(1), number=4, function=crb.function, operand=Operand.SOURCE,
+        fault_address=0x7000_0000, csb_address=0x9000,
     )  # fmt: skip
     assert bench.paste(1, 5) == [("refused", 5)]
     statistics = bench.unit.statistics()

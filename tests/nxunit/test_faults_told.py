@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from nxunit.core import FAULTS_WAIT_US
 from nxunit.faults import TELLING_LIMIT
 from protocol import fabric_messages as fabric
@@ -17,14 +15,6 @@ from protocol.wire import refuse
 from tests.nxunit.bench import FENCE_US, Bench, done, everything, nothing, stopped
 
 FAULTS_WAIT_MS = FAULTS_WAIT_US // MILLISECOND_US
-
-
-@pytest.fixture
-def bench() -> Bench:
-    bench = Bench()
-    bench.program(1)
-    bench.program(2)
-    return bench
 
 
 def test_every_held_fault_is_told_again_in_a_new_session(bench: Bench) -> None:

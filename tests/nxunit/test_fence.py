@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from nxunit.core import BYE_WAIT_US
 from protocol.clock import MILLISECOND_US
 from protocol.codes import ExitCode
@@ -13,14 +11,6 @@ from protocol.session_messages import BeatEcho, Bye, ByeDone
 from tests.nxunit.bench import FENCE_US, Bench, done, everything, nothing
 
 FENCE_MS = FENCE_US // MILLISECOND_US
-
-
-@pytest.fixture
-def bench() -> Bench:
-    bench = Bench()
-    bench.program(1)
-    bench.program(2)
-    return bench
 
 
 def fences(bench: Bench) -> int:

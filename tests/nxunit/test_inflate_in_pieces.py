@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nxunit.engine import Engine
+from nxunit.inflate import inflate, resume_inflate
 from nxunit.job import Job, Suspended
 from protocol.codes import CompletionCode, FunctionCode
 from tests.fidelity.rows import fidelity
@@ -174,6 +175,22 @@ def test_the_last_byte_is_asked_for_again_while_its_output_is_pending() -> None:
             assert len(output) <= len(plain)
     assert (output, position) == (plain, len(stream))
     assert held_back > 10
+
+
+@pytest.mark.parametrize("by_block", [False, True], ids=["whole", "by blocks"])
+def test_the_end_is_reached_when_its_byte_has_come_again_and_not_before(by_block: bool) -> None:
+    """The last match and the end of the stream are in one byte, which a full output gives back."""
+    stream = raw_deflate(b"\xff" * 6, 9, zlib.Z_FIXED)
+    done = inflate(stream, b"", 1, by_block=by_block)
+    output, position = done.target, done.consumed_bytes
+    while not done.ended:
+        for source in (b"", stream[position:]):
+            if done.state is None:
+                break
+            done = resume_inflate(done.state, source, 1, by_block=by_block)
+            output, position = output + done.target, position + done.consumed_bytes
+            assert not (done.ended and position < len(stream))
+    assert (output, position) == (zlib.decompress(stream, -15), len(stream))
 
 
 def test_what_a_suspended_state_keeps_is_small() -> None:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from nxunit.core import FABRIC_LINK
 from protocol import fabric_messages as fabric
 from protocol.asked_again import AGAIN_US
+from protocol.effects import DIALLED
 from protocol.message import Message, Reply, Request
 from protocol.refusals import RefusalCode
 from protocol.session_messages import Refused
-from protocol.wire import refuse
+from protocol.wire import Envelope, refuse
 from tests.nxunit.bench import Bench, everything, nothing
 
 WRONG: list[Reply | Refused] = [
@@ -75,13 +77,49 @@ def test_limits_that_were_not_noted_are_told_again() -> None:
     assert {call.body for call in told} == {told[0].body}
 
 
-def test_what_a_dead_session_answered_wrongly_is_not_told_twice_in_the_next(bench: Bench) -> None:
+def session_dies(bench: Bench) -> None:
+    """The hypervisor has forgotten the unit's session, says so, and there is another one at once."""
+    bench.restart_hypervisor()
+    epoch = bench.unit.dialer.session.epoch
+    dead = Envelope(refuse(RefusalCode.SESSION_DEAD, "a live session", f"epoch {epoch}"), epoch=epoch)
+    bench.unit.receive(FABRIC_LINK, DIALLED, dead, bench.now_us)
+    bench.pump()
+
+
+def test_a_fault_that_a_dead_session_answered_wrongly_is_not_told_twice_in_the_next(bench: Bench) -> None:
     bench.silent = True
     bench.fault(1, 7)
     answer_once(bench, fabric.FaultRaised, fabric.UnitNoted())
     bench.silent = False
-    bench.restart_hypervisor()
+    session_dies(bench)
+    assert bench.faults_told() == [(1, 7)], "before it would have been told again in the old one"
     bench.advance(8_000)
+    assert bench.faults_told() == [(1, 7)]
+
+
+def test_limits_that_a_dead_session_answered_wrongly_are_not_told_twice_in_the_next() -> None:
+    bench = Bench(ready_answer=fabric.FaultNoted())
+    bench.ready_answer = fabric.UnitNoted()
+    session_dies(bench)
+    bench.advance(8_000)
+    assert len(bench.told_of(fabric.UnitReady)) == 1
+
+
+def test_limits_that_a_dead_session_never_answered_are_told_in_the_next() -> None:
+    bench = Bench(lose=lambda message: isinstance(message, fabric.UnitNoted))
+    bench.lose = nothing
+    session_dies(bench)
+    assert len(bench.told_of(fabric.UnitReady)) == 1
+
+
+def test_limits_are_told_again_when_the_session_is_taken_up_again(bench: Bench) -> None:
+    """A hypervisor that was killed remembers the session, but not what the unit can hold; a noted fault it does."""
+    bench.fault(1, 7)
+    bench.lose = everything
+    bench.advance(10_000)
+    bench.lose = nothing
+    bench.advance(5_000)
+    assert len(bench.told_of(fabric.UnitReady)) == 2
     assert bench.faults_told() == [(1, 7)]
 
 

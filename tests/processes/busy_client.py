@@ -1,14 +1,16 @@
 """A client process under whose feet others die: `python -m tests.processes.busy_client ENDPOINT SEED`.
 
 It opens and closes windows and compresses on them until a line comes on its standard input. Then it says on how many of
-its windows, all those that it has, a request completes on the accelerator: `works N`, or `dead` where its partition was
-restarted and nothing is left to show. When its standard input ends it closes everything and exits with 0. Any failure
-that no death explains ends it with a traceback.
+its windows, all those that it has, a request completes on the accelerator: `works N`, or `dead 0` where its partition
+was restarted and nothing is left to show. When it began each of its sessions follows, in seconds on the clock that all
+processes share. When its standard input ends it closes everything and exits with 0. Any failure that no death explains
+ends it with a traceback.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 import zlib
 from random import Random
 from select import select
@@ -32,14 +34,20 @@ class BusyClient:
     def __init__(self, endpoint: str, seed: int) -> None:
         self.endpoint = endpoint
         self.random = Random(seed)
-        self.lpar = Lpar(endpoint)
+        self.begun_s: list[float] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        now_s = time.monotonic()
+        self.lpar = Lpar(self.endpoint)
         self.windows: list[Window] = []
+        self.begun_s.append(now_s)
 
     def act(self) -> None:
         """One thing. Raises what nothing explains."""
         try:
             if not self.lpar.is_alive:
-                self.lpar, self.windows = Lpar(self.endpoint), []
+                self._begin()
             chance = self.random.random()
             if chance < 0.4 and len(self.windows) < WINDOWS_MOST:
                 self.windows.append(self.lpar.open_window())
@@ -58,10 +66,13 @@ class BusyClient:
         except KernelFailure as failure:
             if failure.reason is not KernelReason.DEAD:
                 raise
-            return "dead"
+            return self._said("dead", 0)
         for window in self.windows:
             compress(window, SHOW_S)
-        return f"works {len(self.windows)}"
+        return self._said("works", len(self.windows))
+
+    def _said(self, word: str, windows: int) -> str:
+        return " ".join([word, str(windows), *(str(moment_s) for moment_s in self.begun_s)])
 
 
 def compress(window: Window, timeout: float) -> None:

@@ -28,8 +28,16 @@ BUSY = "while True: pass"
 DATA = b"what is compressed under full load " * 1_000
 REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, len(DATA))
 TIMES = SYSTEM[SYSTEM.index("[times]") : SYSTEM.index("[[chip]]")]
-DEATHS = ("lpar_ended", "unit_lost", "unit_fenced", "earlier_unit_fenced", "partition_restarted", "fabric_session_dead")
-"""What a log says of a death, a true or a false one."""
+DEATHS = (
+    "lpar_ended",
+    "unit_lost",
+    "unit_fenced",
+    "unit_counts_as_quiet",
+    "earlier_unit_fenced",
+    "partition_restarted",
+    "fabric_session_dead",
+)
+"""What a log says of a death, a true or a false one. `unit_fenced` is the unit's own word."""
 SUSPICIONS = ("lpar_suspected", "unit_suspected")
 
 
@@ -91,6 +99,12 @@ def logged(folder: Path, events: Sequence[str]) -> list[str]:
     """The lines of these events in the logs of every process."""
     lines = [line for path in sorted((folder / "logs").glob("*.log")) for line in path.read_text().splitlines()]
     return [line for line in lines if any(f'"{event}"' in line for event in events)]
+
+
+def test_every_word_that_is_looked_for_is_one_that_a_process_says() -> None:
+    folders = [Path(__file__).parents[2] / role for role in ("hypervisor", "lpar", "nxunit")]
+    sources = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    assert [event for event in DEATHS if f'"{event}"' not in sources] == []
 
 
 def nobody_dies(cluster: Cluster, figure: Figure, duration_s: float) -> None:

@@ -86,8 +86,8 @@ def test_the_command_tells_people_what_was_closed_and_reopened(cluster: Cluster)
         done = migrate(cluster)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("lp1: migrated, default credits 40 -> 40 (generation ")
-        assert "closed 1 windows: " in done.stdout
-        assert "reopened 1 windows: " in done.stdout
+        assert "closed 1 window: " in done.stdout
+        assert "reopened 1 window: " in done.stdout
         window.close()
     refused = migrate(cluster, "--hold", "60")
     assert refused.returncode == 1

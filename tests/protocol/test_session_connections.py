@@ -132,6 +132,21 @@ def test_a_connection_that_is_made_again_under_its_routing_id_carries_its_sessio
     assert len(host.of(Established)) == 1
 
 
+def test_a_lost_connection_that_had_chosen_no_routing_id_is_not_looked_for(lifelong: Bench) -> None:
+    """libzmq makes its own routing ids up anew: whoever had the old one would be somebody else."""
+    raw(lifelong, b"\x00abcd", hello())
+    session = lifelong.listener.sessions["lp1"]
+    lifelong.listener.unreachable(b"\x00abcd", lifelong.now_us)
+    gone_us = lifelong.now_us
+    lifelong.seen.clear()
+    lifelong.pass_time(LIFELONG.lease_us)
+    assert (session.peer, session.gone_us, session.alive) == (None, gone_us, True)
+    assert not lifelong.seen, "no probe"
+    lifelong.pass_time(LIFELONG.drift_margin_us)
+    assert endings(lifelong) == [(1, Ending.LEASE)]
+    assert not lifelong.listener._by_peer
+
+
 def test_a_lost_connection_is_looked_for_in_vain_until_its_lease_ends_and_not_after(lifelong: Bench) -> None:
     host = lifelong.connected()
     session = lifelong.listener.sessions["lp1"]

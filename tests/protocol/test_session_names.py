@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from protocol.claims import CLAIMS_LIMIT
 from protocol.clock import SECOND_US
 from protocol.dialer import HELLO_REPEAT_US
-from protocol.listener import CLAIMS_LIMIT
 from protocol.refusals import RefusalCode
 from protocol.session import Ended, Ending
 from protocol.session_messages import Beat, Hello

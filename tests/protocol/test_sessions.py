@@ -18,7 +18,7 @@ from protocol.session import (
     Session,
     Terms,
 )
-from protocol.session_messages import Beat, BeatEcho, Bye, Hello, Refused
+from protocol.session_messages import Beat, BeatEcho, Bye, Hello, Refused, Welcome
 from protocol.wire import Envelope, refuse
 from tests.protocol.bench import LIFELONG, TERMS, Bench, Host, raw
 from tests.protocol.words import (
@@ -235,10 +235,44 @@ def test_a_dialer_that_is_put_off_says_hello_when_it_was_told_to_and_not_in_a_st
     assert len(bench.arrived(Hello)) == 11
 
 
-def test_a_name_in_use_is_told_to_the_operator_once() -> None:
+@pytest.mark.parametrize("code", [RefusalCode.IN_USE, RefusalCode.SLOTS_FULL, RefusalCode.NO_PROCESSORS])
+def test_what_a_hello_waits_for_is_told_to_the_operator_once(code: RefusalCode) -> None:
     effects = Effects()
     dialer = Dialer("hcall", "ipc://listener", Identity("lpar", "lp1", bytes(16), "local", 1, {}), TERMS, effects)
     dialer.open(0)
     for now_us in range(3):
-        dialer.receive(Envelope(refuse(RefusalCode.IN_USE, "another name", "this one", 500)), now_us)
-    assert [line.event for line in effects.log] == ["name_in_use"]
+        assert dialer.receive(Envelope(refuse(code, "another name", "this one", 500)), now_us) == []
+    assert [line.event for line in effects.log] == ["name_in_use" if code is RefusalCode.IN_USE else code.value]
+
+
+@pytest.mark.parametrize("code", [RefusalCode.SLOTS_FULL, RefusalCode.NO_PROCESSORS])
+def test_a_refusal_that_names_no_time_to_ask_again_ends_a_claim(code: RefusalCode) -> None:
+    dialer = Dialer("hcall", "ipc://listener", Identity("slot", "lpar", bytes(16), "local", 1, {}), TERMS, Effects())
+    dialer.open(0)
+    (event,) = dialer.receive(Envelope(refuse(code, "a free slot", "none")), 1)
+    assert isinstance(event, Ended)
+
+
+def test_who_claims_a_slot_has_the_name_that_welcome_says_until_it_starts_over() -> None:
+    dialer = Dialer("hcall", "ipc://listener", Identity("slot", "lpar", bytes(16), "local", 1, {}), TERMS, Effects())
+    dialer.open(0)
+    welcome = Welcome(
+        name="lpar-02", epoch=7, secret=b"s", resumed=False, beat_ms=1_000, lease_ms=10_000, outstanding=64
+    )
+    dialer.receive(Envelope(welcome), 1)
+    assert (dialer.session.name, dialer.identity.name) == ("lpar-02", "lpar")
+    dialer.start_over(bytes(reversed(range(16))), 2)
+    assert (dialer.session.name, dialer.session.epoch) == ("lpar", 0)
+
+
+def test_a_resumed_session_takes_no_welcome_of_another_name() -> None:
+    """Epochs of two slots may be told apart by their number; what counts is that both are the session's."""
+    dialer = Dialer("hcall", "ipc://listener", Identity("slot", "lpar", bytes(16), "local", 1, {}), TERMS, Effects())
+    dialer.open(0)
+    welcome = Welcome(
+        name="lpar-02", epoch=7, secret=b"s", resumed=False, beat_ms=1_000, lease_ms=10_000, outstanding=64
+    )
+    dialer.receive(Envelope(welcome), 1)
+    for other in ({"name": "lpar-01"}, {"epoch": 8}):
+        assert dialer.receive(Envelope(welcome.model_copy(update={**other, "secret": b"other"})), 2) == []
+        assert (dialer.session.name, dialer.session.epoch, dialer.session.secret) == ("lpar-02", 7, b"s")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket as unix
+import struct
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +18,9 @@ import zmq
 
 from protocol.effects import DIALLED
 from protocol.link import HCALL, PASTE, Link
-from protocol.socket import BATCH_LIMIT, NodeSocket, Unreachable
-from protocol.stale_socket import remove_stale_socket
+from protocol.socket import BATCH_LIMIT, KEEPALIVE_PROBES, KEEPALIVE_S, NodeSocket, Unreachable
+from protocol.stale_socket import EndpointTaken, remove_stale_socket
+from tests.security.system import local
 
 Context = zmq.Context[zmq.Socket[bytes]]
 DEADLINE_S = 10.0
@@ -93,6 +99,57 @@ def test_an_address_where_somebody_listens_is_in_use_and_stays_his(sockets: Sock
     assert received(first)[1] == [b"hello"]
 
 
+def test_of_two_that_take_the_file_of_a_killed_process_over_at_the_same_time_one_has_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each finds the file stale, and removes it when the other one has found it stale as well, if that can be."""
+    with unix.socket(unix.AF_UNIX) as abandoned:
+        abandoned.bind(str(path))
+        abandoned.listen()
+    both_found, unlink = threading.Barrier(2), Path.unlink
+    listening: list[NodeSocket] = []
+    refused: list[zmq.ZMQError] = []
+
+    def unlink_late(file: Path, missing_ok: bool = False) -> None:
+        with suppress(threading.BrokenBarrierError):
+            both_found.wait(0.3)
+        unlink(file, missing_ok)
+
+    def start() -> None:
+        try:
+            listening.append(NodeSocket.listen(context, HCALL, f"ipc://{path}"))
+        except zmq.ZMQError as error:
+            refused.append(error)
+
+    monkeypatch.setattr(Path, "unlink", unlink_late)
+    context: Context = zmq.Context()
+    starts = [threading.Thread(target=start) for _ in range(2)]
+    for each in starts:
+        each.start()
+    for each in starts:
+        each.join(DEADLINE_S)
+    monkeypatch.undo()
+    for socket in listening:
+        socket.close()
+    context.term()
+    assert [error.errno for error in refused] == [zmq.EADDRINUSE]
+    assert len(listening) == 1
+
+
+def test_a_start_that_does_not_end_is_not_waited_for_for_ever(
+    sockets: Sockets, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.stale_socket.LOCK_WAIT_S", 0.05)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(EndpointTaken, match=r"another process has been starting there for 0\.05 s"):
+            sockets.listen(HCALL)
+    finally:
+        os.close(folder)
+    assert sockets.listen(HCALL).zmq is not None
+
+
 def test_an_address_whose_owner_is_too_busy_to_accept_is_in_use(path: Path) -> None:
     with unix.socket(unix.AF_UNIX) as owner:
         owner.bind(str(path))
@@ -133,6 +190,38 @@ def test_an_address_that_is_none_leaves_no_socket_behind(endpoint: str) -> None:
 
 
 # Peers.
+
+
+def descriptor_of(monitor: zmq.Socket[bytes]) -> int:
+    """That of the connection which the next event is about."""
+    assert monitor.poll(int(DEADLINE_S * 1000))
+    _event, descriptor = struct.unpack("=HI", monitor.recv_multipart()[0])
+    assert isinstance(descriptor, int)
+    return descriptor
+
+
+def test_a_host_that_is_gone_without_a_word_is_noticed_by_tcp_at_either_end() -> None:
+    context: Context = zmq.Context()
+    endpoint = local()
+    listening, dialling = NodeSocket.listen(context, HCALL, endpoint), NodeSocket(context, HCALL, zmq.DEALER)
+    ends = [listening, dialling]
+    monitors = [end.zmq.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED) for end in ends]
+    dialling.zmq.connect(endpoint)
+    try:
+        for monitor in monitors:
+            with unix.socket(fileno=os.dup(descriptor_of(monitor))) as connection:
+                assert connection.getsockopt(unix.SOL_SOCKET, unix.SO_KEEPALIVE) == 1
+                waits = [
+                    connection.getsockopt(unix.IPPROTO_TCP, option)
+                    for option in (unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT)
+                ]
+                assert waits == [KEEPALIVE_S, KEEPALIVE_S, KEEPALIVE_PROBES]
+    finally:
+        for end, monitor in zip(ends, monitors, strict=True):
+            end.zmq.disable_monitor()
+            monitor.close(linger=0)
+            end.close()
+        context.term()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from protocol.keys import KeyRole, KeysError, Principal, principals_of
 from protocol.system import parse_system
 from tests.security.system import SYSTEM
 from vasbus.command import app
+from vasbus.target import client_keys
 
 EVERYBODY = principals_of(parse_system(SYSTEM, "secured.toml"))
 LP1 = Principal(KeyRole.CLIENT, "lp1")
@@ -133,6 +134,24 @@ def test_a_wrong_key_file_is_told_by_its_name(tmp_path: Path, name: str, text: s
 def test_secrets_that_this_user_may_not_read_count_as_absent(folder: Path) -> None:
     secret_path(folder, LP1).chmod(0)
     assert LP1 not in load_keys(folder).own
+
+
+@pytest.mark.parametrize(
+    ("lpar", "expected"),
+    [("lpar-03", "client:lpar"), ("lpar-100", "client:lpar"), ("web-2", "client:web-2"), ("lp1", "client:lp1")],
+)
+def test_the_key_for_a_templates_clients_is_good_for_each_of_its_slots(
+    lpar: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that has a key of its own is no slot, whatever it is called."""
+    owners = [Principal(KeyRole.CLIENT, name) for name in ("lpar", "web", "web-2", "lp1")]
+    init_keys(tmp_path / "keys", owners)
+    monkeypatch.setenv("VASBUS_KEYS", str(tmp_path / "keys"))
+    source = client_keys(lpar)
+    assert source is not None
+    assert str(source.keyring.owner) == expected
+    with pytest.raises(KeysError, match="expected a secret key of client:lpar-x"):
+        client_keys("lpar-x")
 
 
 # The commands.

@@ -15,7 +15,6 @@ from protocol.keys import (
     Principal,
     acquaintances,
     check_claim,
-    is_key,
     may_dial,
     own_line,
     parse_keys,
@@ -27,6 +26,7 @@ from protocol.refusals import RefusalCode
 from protocol.session_messages import Bye, Hello
 from protocol.system import parse_system
 from protocol.wire import Envelope, WireError
+from protocol.z85 import is_key
 from protocol.zap import answer
 from tests.security.system import SYSTEM
 
@@ -42,7 +42,8 @@ MAY_DIAL = {
     "hmc": {("hmc", "hypervisor"), ("observer", "hypervisor"), ("chaos", "hypervisor")},
     "telemetry": {("hmc", "hypervisor"), ("observer", "hypervisor")},
     "device": {("client:lp1", "lpar:lp1"), ("client:lp2", "lpar:lp2"), ("client:lp3", "lpar:lp3")},
-    "paste": {(f"client:lp{lpar}", f"nx:nx{unit}") for lpar in (1, 2, 3) for unit in (0, 1)},
+    "paste": {(f"client:lp{lpar}", f"nx:nx{unit}") for lpar in (1, 2, 3) for unit in (0, 1)}
+    | {("nx:nx0", "nx:nx0"), ("nx:nx1", "nx:nx1")},
 }
 
 
@@ -83,7 +84,7 @@ def test_any_text_is_a_principal_or_refused(text: str) -> None:
     [
         ("client:lp1", {"lpar:lp1", "nx:nx0", "nx:nx1"}),
         ("lpar:lp1", {"hypervisor", "client:lp1"}),
-        ("nx:nx0", {"hypervisor", "client:lp1", "client:lp2", "client:lp3"}),
+        ("nx:nx0", {"hypervisor", "nx:nx0", "client:lp1", "client:lp2", "client:lp3"}),
         ("hmc", {"hypervisor"}),
         ("enrol", {"hypervisor"}),
         ("hypervisor", {str(one) for one in EVERYBODY} - {"hypervisor", "client:lp1", "client:lp2", "client:lp3"}),
@@ -123,12 +124,12 @@ def test_only_hello_claims_anything() -> None:
 
 
 @pytest.mark.parametrize(("role", "name"), [("lpar", "lp1"), ("enrol", "new")])
-def test_the_enrolment_key_is_told_that_it_can_claim_no_partition(role: str, name: str) -> None:
+def test_the_enrolment_key_is_told_that_it_claims_no_partition_by_its_name(role: str, name: str) -> None:
     with pytest.raises(WireError) as refused:
         check_claim(Principal.parse("enrol"), hello(role, name))
     refusal = refused.value.refusal
     assert refusal.code is RefusalCode.KEY
-    assert "no partition can be claimed with the enrolment key" in refusal.expected
+    assert "the enrolment key claims a free slot" in refusal.expected
     assert "(lpar:NAME)" in refusal.expected
     assert name in refusal.came
 

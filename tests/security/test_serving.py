@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,6 +179,19 @@ def test_a_process_listens_dials_and_is_advertised_where_it_is_told() -> None:
     assert told.hcall == "tcp://hv:7101"
     assert told.advertised == {"local": inside, "host": host}
     assert placed(addresses(), "lpar", "lp1", None, None, None) == addresses()
+
+
+def test_the_hostname_stands_in_an_endpoint_for_the_machines_own() -> None:
+    """A container's is known only when it is made."""
+    name = socket.gethostname()
+    told = placed(
+        addresses(), "lpar", "lp1", ["device=tcp://{hostname}:7101"], None,
+        ["inside=tcp://{hostname}:7101", "host=tcp://127.0.0.1:17101"],
+    )  # fmt: skip
+    assert told.device["lp1"] == f"tcp://{name}:7101"
+    assert told.advertised == {"inside": f"tcp://{name}:7101", "host": "tcp://127.0.0.1:17101"}
+    with pytest.raises(typer.BadParameter, match="expected a port"):
+        placed(addresses(), "lpar", "lp1", ["device=tcp://{host}"], None, None)
 
 
 def test_without_a_folder_every_link_of_the_role_has_to_be_placed() -> None:

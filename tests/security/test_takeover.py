@@ -109,10 +109,44 @@ def test_a_hello_of_another_key_is_refused_under_the_routing_id_of_a_session_so_
         with Stranger("hmc", hmc, system.keyring("observer"), routing_id=dead) as other:
             other.say(hello, epoch=0)
             assert other.hear(Refused).code is RefusalCode.KEY
+            hears_no_session(other, system.hypervisor.hmc)
+            assert session.peer is None
             other.say(QuerySystem(), epoch=welcome.epoch, number=1)
             assert other.hear(Refused).code is RefusalCode.NO_SESSION
+            hears_no_session(other, system.hypervisor.hmc)
+        eventually(lambda: not session.alive, "nobody keeps it alive")
         own.say(Bye())
         own.hear(ByeDone)
+
+
+@failure(
+    "security",
+    "a peer with a key takes the routing id of a connection that is gone, and says what nobody can read",
+    seen="It hears one refusal, and then nothing.",
+    lasts="Nothing.",
+    kept="The session's words; the session ends with its lease unless its own process is back.",
+)
+def test_who_says_nothing_readable_under_the_routing_id_of_a_session_hears_nothing_of_it(system: Secured) -> None:
+    hmc = system.links["hmc"]
+    with Stranger("hmc", hmc, system.keyring("hmc")) as holder:
+        holder.hello("hmc", "console-5", Welcome)
+        holder.say(Beat(sequence=1))
+        session = system.hypervisor.hmc.sessions["console-5"]
+        eventually(lambda: session.proven, "the session is its holder's")
+        dead = session.peer
+        assert dead is not None
+    with Stranger("hmc", hmc, system.keyring("observer"), routing_id=dead) as other:
+        other.raw([b"\xc1"])
+        other.hear(Refused)
+        hears_no_session(other, system.hypervisor.hmc)
+        assert session.peer is None
+        eventually(lambda: not session.alive, "nobody keeps it alive")
+
+
+def hears_no_session(stranger: Stranger, listener: Listener) -> None:
+    """A session that lives with its connection is probed there, or looked for: that would come first."""
+    with pytest.raises(AssertionError, match="no Probe"):
+        stranger.hear(Probe, 3 * listener.terms.beat_us / SECOND_US)
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,13 @@ def test_a_hello_that_claims_another_role_or_name_than_its_key_is_refused(
 
 
 @pytest.mark.parametrize(("role", "name"), [("lpar", ABSENT), ("enrol", "anybody")])
-def test_the_enrolment_key_gets_a_connection_and_is_told_that_it_can_claim_nothing(
+def test_the_enrolment_key_gets_a_connection_and_is_told_that_it_claims_no_partition_by_its_name(
     system: Secured, role: str, name: str
 ) -> None:
     with Stranger("hcall", system.links["hcall"], system.keyring("enrol")) as stranger:
         refusal = stranger.hello(role, name, Refused)
     assert refusal.code is RefusalCode.KEY
-    assert "no partition can be claimed with the enrolment key" in refusal.expected
+    assert "the enrolment key claims a free slot" in refusal.expected
     assert (name in refusal.came, "(lpar:NAME)" in refusal.expected) == (True, True)
 
 

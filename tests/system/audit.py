@@ -108,7 +108,8 @@ class Audit(Watcher):
         if before is None:
             return
         assert row.generation >= before.generation, f"{row.name} falls from generation {before.generation}"
-        if row.cores != before.cores:
+        claimed_or_freed = Partition.from_row(row).is_free_slot or Partition.from_row(before).is_free_slot
+        if row.cores != before.cores and not claimed_or_freed:
             assert row.generation > before.generation, f"{row.name} changes its cores within a generation"
 
     def _window_stored(self, row: LedgerWindowRow) -> None:

@@ -237,12 +237,9 @@ def migrations(world: World) -> None:
     world.note(lambda: world.windows["greedy"][0].run(REQUEST).code)
 
 
-def sessions(world: World) -> None:
-    """Intruders, messages out of place, processes that leave and come back, questions that Linux does not ask."""
+def out_of_place(world: World, window: Window) -> None:
+    """Intruders at every link, a question that Linux does not ask, and answers to nobody's questions."""
     system, addresses = world.system, world.system.addresses
-    client = world.client("lp1")
-    window = world.open(client, "lp1")
-    assert window is not None
     kernel, hypervisor = system.kernel("lp1"), system.hypervisor
     for endpoint, role, name in (
         (addresses.hcall, "lpar", "lp1"), (addresses.fabric, "nxunit", "nx0"), (addresses.hmc, "lpar", "somebody"),
@@ -257,6 +254,16 @@ def sessions(world: World) -> None:
     kernel.listener.send(process, UpdateCsb(csb_address=1, csb=body))
     kernel.dialer.call(kernel.dialer.session, HQueryVasWindow(window_id=window.window_id), system.now_us)
     system.settle(system.hosts["lp1"])
+
+
+def sessions(world: World) -> None:
+    """Intruders, messages out of place, processes that leave and come back, questions that Linux does not ask."""
+    system = world.system
+    client = world.client("lp1")
+    window = world.open(client, "lp1")
+    assert window is not None
+    kernel, hypervisor = system.kernel("lp1"), system.hypervisor
+    out_of_place(world, window)
     world.note(lambda: window.run(REQUEST).code)
     host = client.driver
     assert isinstance(host, ClientHost)

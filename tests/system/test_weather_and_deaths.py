@@ -88,7 +88,8 @@ def weather_and_deaths(settings: SystemSettings, seed: int) -> None:
 def give_back(system: System) -> None:
     """Every partition has the processors of its settings again, so that closed windows come back."""
     ledger = system.hypervisor.ledger
-    for lpar in system.settings.lpar:
+    lacking = {lpar.name: lpar.cores - ledger.partitions[lpar.name].cores for lpar in system.settings.lpar}
+    for lpar in sorted(system.settings.lpar, key=lambda lpar: lacking[lpar.name]):
         changes: list[ChangeProcessors | SetEntitlement | SetQosCredits] = [
             SetQosCredits(lpar=lpar.name, credits=0, wait_ms=60_000)
         ]
@@ -120,8 +121,8 @@ def works_on_the_accelerator(process: Process, data: bytes) -> None:
         assert came.fallback == was.fallback, f"software did what the accelerator of {process.partition} was to do"
 
 
-def act(system: System, random: Random, processes: list[Process]) -> None:
-    """One thing that a user, an administrator or fate does. Raises what may not happen."""
+def act(system: System, random: Random, processes: list[Process], spared: str = "") -> None:
+    """One thing that a user, an administrator or fate does; `spared` does not die. Raises what may not happen."""
     try:
         match random.choice(ACTS):
             case "client":
@@ -159,7 +160,7 @@ def act(system: System, random: Random, processes: list[Process]) -> None:
                 name = random.choice(system.settings.lpar).name
                 system.console().ask(MigratePartition(lpar=name, hold_ms=random.choice((0, 500)), wait_ms=3_000))
             case "die":
-                die(system, random, processes)
+                die(system, random, processes, spared)
             case _:
                 system.pass_time(random.randint(1, 3_000_000))
     except (OSError, ClientError) as error:
@@ -179,9 +180,9 @@ def paged_out(random: Random, request: Request) -> Request:
     )
 
 
-def die(system: System, random: Random, processes: list[Process]) -> None:
+def die(system: System, random: Random, processes: list[Process], spared: str) -> None:
     """A process is killed; all but clients come back after a while."""
-    name = random.choice([*system.servers, "client"])
+    name = random.choice([*(name for name in system.servers if name != spared), "client"])
     if name == "client":
         if processes:
             processes.pop(random.randrange(len(processes))).lpar.close()

@@ -87,11 +87,14 @@ def execute(programs: Mapping[str, Program[Place]], place: Place, words: Sequenc
 def command_line(words: Sequence[str]) -> list[str]:
     """The words of a command after the name of where it runs: a `--` between the two is left out.
 
-    Raises typer.BadParameter where nothing is left.
+    Raises typer.BadParameter where nothing is left, or an option that stands where a command's name should.
     """
     line = list(words[1:] if words[0] == "--" else words)
     if not line:
         raise BadParameter("expected a command after `--`, came none", param_hint="COMMAND...")
+    if words[0].startswith("-") and words[0] != "--":
+        text = f"expected a command, came the option {words[0]!r:.60}: options stand before `--`, the command behind it"
+        raise BadParameter(text, param_hint="COMMAND...")
     return line
 
 

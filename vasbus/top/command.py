@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console as Terminal
 from rich.live import Live
 
-from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc
+from protocol.message import LOCAL_NETWORK
+from vasbus.target import DEFAULT_DIR, AsJson, Dir, Hmc, Network
 from vasbus.top.document import document
 from vasbus.top.feed import Feed
 from vasbus.top.keys import Keys
@@ -20,6 +25,10 @@ from vasbus.top.view import frame
 REFRESH_S = 0.25
 PRINTED_WIDTH, LEAST_WIDTH = 120, 60
 """Of a frame that does not go to a terminal, unless COLUMNS says otherwise."""
+
+
+class _Ended(BaseException):
+    """A signal asks for the end; what is between it and the terminal's restoring is left."""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,10 +43,11 @@ def top(
     ] = 1.0,
     folder: Dir = DEFAULT_DIR,
     hmc: Hmc = "",
+    network: Network = LOCAL_NETWORK,
     as_json: AsJson = False,
 ) -> None:
     """A live view of partitions, credits, NX units and hcalls; q ends it. With --json one document per line."""
-    with Feed(folder, hmc, interval) as feed:
+    with _ending_at_signals(), Feed(folder, hmc, interval, network) as feed:
         if as_json:
             _documents(feed, interval, once=once)
         elif once or not sys.stdout.isatty():
@@ -75,3 +85,38 @@ def _live(feed: Feed) -> None:
             )
             if keys.wait(REFRESH_S) in ("q", "Q"):
                 return
+
+
+@contextmanager
+def _ending_at_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP leave the block in order, which restores the terminal, and end with 128 + their number.
+
+    The first one counts. Where the terminal is gone, restoring it fails, and that changes nothing.
+    """
+    came: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) == 1:
+            raise _Ended
+
+    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
+    try:
+        yield
+    except BaseException:
+        if not came:
+            raise
+        _let_go_of_a_dead_terminal()
+        raise typer.Exit(128 + came[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _let_go_of_a_dead_terminal() -> None:
+    """What it did not take is not tried again at the end of the process, which would be another exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,7 @@ def document(model: Model, now_us: int) -> dict[str, object]:
         "cores_total": picture.cores_total,
         "hundredths_free": picture.hundredths_free,
         "qos_credits": {"total": picture.qos_total, "free": picture.qos_free},
+        "slots": None if picture.slots is None else picture.slots.model_dump(),
         "telemetry": {
             "number": stream.last or 0,
             "lost": stream.lost,

@@ -20,7 +20,7 @@ from lpar.client import ClientError, Lpar
 from protocol.keys import KeysError
 from protocol.message import LOCAL_NETWORK
 from vasbus.survey import SYSFS_ROOT
-from vasbus.target import client_keys, console, console_keys
+from vasbus.target import client_keys, console, console_keys, endpoint_on
 from vasbus.top.model import KernelView, Model
 
 T = TypeVar("T")
@@ -40,10 +40,11 @@ def monotonic_us() -> int:
 class Feed:
     """Keeps a model up to date while the block lasts. Raises ConsoleUnreachable where nobody is there at the start."""
 
-    def __init__(self, folder: Path, hmc: str, interval_s: float) -> None:
+    def __init__(self, folder: Path, hmc: str, interval_s: float, network: str = LOCAL_NETWORK) -> None:
         self.model = Model(monotonic_us())
         self.interval_s = interval_s
-        self._connect: Callable[[], Console] = partial(console, folder, hmc)
+        self.network = network
+        self._connect: Callable[[], Console] = partial(console, folder, hmc, network)
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._console: Console | None = None
@@ -54,7 +55,7 @@ class Feed:
         try:
             self._console = self._connect()
             status = self._console.system()
-            self._observer = Observer(status.telemetry[LOCAL_NETWORK], console_keys())
+            self._observer = Observer(endpoint_on(self.network, "telemetry", status.telemetry), console_keys())
             # A second look, now that the stream is listened to, so that nothing falls in between.
             self._snapshot()
         except BaseException:
@@ -115,9 +116,11 @@ class Feed:
         try:
             while not self._stopping.is_set():
                 lpars = self.look(lambda model, _now_us: list(model.picture.lpars.values()))
+                for gone in kernels.keys() - {lpar.name for lpar in lpars}:
+                    kernels.pop(gone).close()
                 for lpar in lpars:
-                    kernel = kernels.setdefault(lpar.name, Kernel(lpar.name))
-                    endpoint = lpar.endpoints.get(LOCAL_NETWORK) if lpar.state != "not_activated" else None
+                    kernel = kernels.setdefault(lpar.name, Kernel(lpar.name, self.network))
+                    endpoint = lpar.endpoints.get(self.network) if lpar.state != "not_activated" else None
                     view = kernel.read(endpoint)
                     with self._guard:
                         self.model.kernels[lpar.name] = view
@@ -138,8 +141,9 @@ class Feed:
 class Kernel:
     """One partition's kernel, asked again and again on one session."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, network: str = LOCAL_NETWORK) -> None:
         self.name = name
+        self.network = network
         self._lpar: Lpar | None = None
         self._endpoint: str | None = None
 
@@ -152,7 +156,7 @@ class Kernel:
             return None
         try:
             if self._lpar is None:
-                self._lpar = Lpar(endpoint, timeout=ANSWER_WAIT_S, keys=client_keys(self.name))
+                self._lpar = Lpar(endpoint, self.network, timeout=ANSWER_WAIT_S, keys=client_keys(self.name))
             return _views(self._lpar)
         except (OSError, ClientError, ValueError, KeysError):
             self.close()

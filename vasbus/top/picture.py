@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from protocol.codes import CreditType
-from protocol.console_messages import SystemStatus
+from protocol.console_messages import SlotsStatus, SystemStatus
 from protocol.message import Message
 from protocol.telemetry_messages import CreditsChanged, PeerMoved
+from vasbus.words import processors
 
 LPAR_STATES = {
     "opened": "running",
@@ -67,6 +68,7 @@ class Picture:
     hundredths_free: int = 0
     qos_total: int = 0
     qos_free: int = 0
+    slots: SlotsStatus | None = None
     lpars: dict[str, LparPicture] = field(default_factory=dict)
     units: dict[str, UnitPicture] = field(default_factory=dict)
     is_stale: bool = False
@@ -76,11 +78,12 @@ class Picture:
         self.system, self.pid, self.recovering = status.system, status.pid, status.recovering
         self.cores_total, self.hundredths_free = status.cores_total, status.hundredths_free
         self.qos_total, self.qos_free = status.qos_total, status.qos_free
+        self.slots = status.slots
         self.lpars = {
             lpar.name: LparPicture(
                 name=lpar.name,
                 state=lpar.state,
-                processors=_processors(lpar.mode, lpar.cores, lpar.hundredths),
+                processors=processors(lpar.mode, lpar.cores, lpar.hundredths),
                 home_chip=lpar.home_chip,
                 pid=lpar.pid,
                 endpoints=dict(lpar.endpoints),
@@ -110,7 +113,3 @@ class Picture:
         if lpar is not None:
             pools = {**lpar.pools, message.credit_type: Pool(message.target, message.in_use)}
             self.lpars[lpar.name] = replace(lpar, pools=pools)
-
-
-def _processors(mode: str, cores: int, hundredths: int) -> str:
-    return f"{cores} core{'' if cores == 1 else 's'}" if mode == "dedicated" else f"{hundredths / 100:.2f} shared"

@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.codes import CreditType, HcallCode
+from vasbus.survey import slots_line
 from vasbus.top.activity import News
 from vasbus.top.model import KernelView, Model
 from vasbus.top.picture import LparPicture, Pool
+from vasbus.words import counted
 
 STATE_STYLES = {
     "running": "green",
@@ -48,7 +50,8 @@ def frame(model: Model, now_us: int, width: int, height: int | None = None) -> R
     partitions = _partitions(model, now_us, width)
     units, hcalls = _units(model), _hcalls(model, now_us, width if width < WIDE else width - UNITS_WIDTH)
     lines = 1 + partitions.row_count + 3
-    parts.append(_panel("partitions", partitions))
+    slots = model.picture.slots
+    parts.append(_panel("partitions" if slots is None else f"partitions; {slots_line(slots)}", partitions))
     if width >= WIDE:
         side = Table.grid(expand=True)
         side.add_column(ratio=1)
@@ -77,7 +80,7 @@ def headline(model: Model, width: int) -> RenderableType:
         left.append("● ", "green")
         left.append(f"hypervisor {picture.pid}", LABEL)
     if not model.trouble and width >= WIDE:
-        left.append(f"   {picture.hundredths_free / 100:g} of {picture.cores_total} cores free", LABEL)
+        left.append(f"   {picture.hundredths_free / 100:g} of {counted(picture.cores_total, 'core')} free", LABEL)
         left.append(f"   {picture.qos_free} of {picture.qos_total} QoS credits free", LABEL)
     whole = stream.lost == stream.mended and stream.is_whole
     right = Text.assemble(("telemetry ", LABEL), (f"#{stream.last or 0}", "bold"), ("  lost ", LABEL))

@@ -22,10 +22,10 @@ class TourFailure(Exception):
 class Client:
     """One client process on a partition."""
 
-    def __init__(self, lpar: str, endpoint: str, fallback: str) -> None:
+    def __init__(self, lpar: str, endpoint: str, network: str, fallback: str) -> None:
         self.lpar = lpar
         self.fallback = fallback
-        command = [sys.executable, "-m", "vasbus.tour.worker", lpar, endpoint, fallback]
+        command = [sys.executable, "-m", "vasbus.tour.worker", lpar, endpoint, network, fallback]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     @property
@@ -74,9 +74,10 @@ class Client:
 
 
 class Crew:
-    """All client processes, by partition."""
+    """All client processes, by partition, on one network."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: str) -> None:
+        self.network = network
         self.clients: dict[str, list[Client]] = {}
 
     def __enter__(self) -> Self:
@@ -90,7 +91,7 @@ class Crew:
 
     def start(self, lpar: str, endpoint: str, fallbacks: Sequence[str]) -> None:
         """Start one client per entry of `fallbacks`, its software codec."""
-        self.clients[lpar] = [Client(lpar, endpoint, fallback) for fallback in fallbacks]
+        self.clients[lpar] = [Client(lpar, endpoint, self.network, fallback) for fallback in fallbacks]
 
     def everybody(self) -> list[Client]:
         return [client for clients in self.clients.values() for client in clients]

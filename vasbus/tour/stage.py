@@ -17,9 +17,10 @@ from protocol.message import Message
 from protocol.telemetry_messages import ConfigurationMoved, HcallMade
 from vasbus.output import table
 from vasbus.survey import KernelCounters, pool, read_counters
-from vasbus.target import client_keys
+from vasbus.target import client_keys, endpoint_on
 from vasbus.tour.crew import Crew, TourFailure
 from vasbus.tour.inputs import Inputs
+from vasbus.words import processors
 
 SETTLE_WAIT_S = 20.0
 LISTEN_S = 0.3
@@ -64,7 +65,7 @@ class Stage:
     def device(self, lpar: str) -> str:
         """The partition's device endpoint."""
         found = next(status for status in self.system().lpars if status.name == lpar)
-        return found.endpoints[self.network]
+        return endpoint_on(self.network, lpar, found.endpoints, found.state)
 
     def counters(self, lpar: str) -> KernelCounters:
         """The four counters from the partition's sysfs."""
@@ -86,7 +87,7 @@ class Stage:
         for status in self.system().lpars:
             kernel = self.counters(status.name)
             ledger = pool(status, CreditType.DEFAULT)
-            share = f"{status.cores} cores" if status.mode == "dedicated" else f"{status.hundredths / 100:.2f} shared"
+            share = processors(status.mode, status.cores, status.hundredths)
             row = (status.name, share, kernel.default_total, kernel.default_used, ledger.target, ledger.in_use)
             rows.append(row)
         headings = ("   lpar", "processors", "total", "used", "target", "windows in the ledger")

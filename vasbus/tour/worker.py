@@ -1,6 +1,6 @@
 """A client process of the tour: it holds windows, compresses on them in turn, and checks every byte.
 
-    python -m vasbus.tour.worker DEVICE_ENDPOINT zlib|lzo
+    python -m vasbus.tour.worker LPAR DEVICE_ENDPOINT NETWORK zlib|lzo
 
 Orders come as JSON lines on standard input, replies go to standard output.
 """
@@ -176,14 +176,14 @@ def read_order() -> Order | None:
 
 def main() -> None:
     """Obey until told to quit."""
-    name, endpoint, fallback = sys.argv[1:4]
+    name, endpoint, network, fallback = sys.argv[1:5]
     worker: Worker | None = None
 
     def note(direction: str, connection: str, envelope: Envelope) -> None:
         if worker is not None:
             worker.note(direction, connection, envelope)
 
-    with Lpar(endpoint, on_message=note, keys=client_keys(name)) as lpar:
+    with Lpar(endpoint, network, on_message=note, keys=client_keys(name)) as lpar:
         worker = Worker(lpar, fallback)
         while (order := read_order()) is not None:
             try:

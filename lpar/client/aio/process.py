@@ -19,7 +19,7 @@ from lpar.client.tally import PasteTally
 from lpar.client.window import WindowState, close_window, open_window
 from protocol.key_files import Keys, keys_of
 from protocol.keys import KeyRole
-from protocol.message import LOCAL_NETWORK
+from protocol.network import network_of
 
 
 class Lpar:
@@ -28,21 +28,22 @@ class Lpar:
     It is opened by `async with Lpar(endpoint) as lpar:` or `lpar = await Lpar.open(endpoint)`, and belongs to the
     loop in which that happens: elsewhere its calls raise RuntimeError, and in a forked child ForkedProcess.
 
-    `network` picks which of their endpoints the NX units are reached at; `name` is the process's name on the bus
+    `network` picks which of their endpoints the NX units are reached at (where not given the environment's
+    VASBUS_NETWORK, else `local`); `name` is the process's name on the bus
     (random where not given); `timeout` bounds each call, in seconds. `on_message(direction, connection, envelope)` is
     told of every message: `sent` or `received`, `device` or `paste:` and an endpoint. It must be quick and must not
     call back. `keys` is the key file for this partition that `vasbus keys export` wrote, where it wants one.
 
     Its life is its connection: the kernel closes its windows when the process has gone. Opening raises TimeoutError
     where no kernel answers, MessageRefused where it admits no session, PermissionError where it does not take the key,
-    KeysError where the key file is wrong. A call whose task is cancelled leaves nothing
-    open that it was about to open; a close goes on by itself.
+    KeysError where the key file is wrong, ValueError where the network is no name. A call whose task is cancelled
+    leaves nothing open that it was about to open; a close goes on by itself.
     """
 
     def __init__(
         self,
         endpoint: str,
-        network: str = LOCAL_NETWORK,
+        network: str | None = None,
         name: str | None = None,
         timeout: float = 30.0,
         on_message: Trace | None = None,
@@ -50,14 +51,14 @@ class Lpar:
     ) -> None:
         pid = os.getpid()
         own_name = name or f"client-{pid}-{os.urandom(NAME_BYTES).hex()}"
-        core = ClientCore(endpoint, own_name, network, pid, os.urandom)
+        core = ClientCore(endpoint, own_name, network_of(network), pid, os.urandom)
         self._prepare(Driver(core, on_message, keys_of(keys, KeyRole.CLIENT)), timeout)
 
     @classmethod
     async def open(
         cls,
         endpoint: str,
-        network: str = LOCAL_NETWORK,
+        network: str | None = None,
         name: str | None = None,
         timeout: float = 30.0,
         on_message: Trace | None = None,

@@ -101,6 +101,27 @@ def test_a_key_that_was_changed_is_refused_once_its_old_one_is_taken_out(system:
         assert new.is_alive
 
 
+def test_a_program_with_a_clients_old_key_works_until_that_is_taken_out_and_then_needs_a_session_of_its_own(
+    system: Apart,
+) -> None:
+    """A program's own pair is that of its start."""
+    with working(system, "lp3") as (old,):
+        system.change_keys("rotate", str(system.keys), "client:lp3")
+        system.export_all()
+        (kept,) = system.windows()
+        with working(system, "lp3"):
+            assert system.in_use("lp3") == 2
+            assert compressed_by_nx(old)
+            assert kept in system.windows()
+        system.change_keys("revoke", str(system.keys), "client:lp3", "--old")
+        system.export_all()
+        eventually(lambda: system.in_use("lp3") == 0, "the windows of the old key are closed")
+        with pytest.raises(PermissionError, match="client:lp3: it may have been revoked"):
+            old.lpar.read("/proc/powerpc/lparcfg")
+    with working(system, "lp3") as (new,):
+        assert compressed_by_nx(new)
+
+
 @failure(
     "security",
     "a key is taken out of the public list while its owner is connected",
