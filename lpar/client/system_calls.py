@@ -38,7 +38,8 @@ class Descriptor:
 class Mapping:
     """One page of paste address space. `address` is None while the page table is known to hold nothing.
 
-    The kernel does not say when it takes the address away: the next paste finds out.
+    The kernel does not say when it takes the address away: the next paste finds out, from its unit or, where that does
+    not answer in time, from the kernel.
     """
 
     number: int
@@ -139,8 +140,9 @@ def paste(mapping: Mapping, request: Request, timeout_us: int) -> Procedure[Pend
 
     A fault is taken to the kernel; where it put the address back the paste is run again, as the CPU would. A unit
     that is not programmed for the address yet faults again at the same one: then the next try waits a little longer
-    each time. Raises PasteRefused, BusError, MessageRefused, TimeoutError, KernelFailure (ENODEV: the partition
-    was restarted).
+    each time. After a unit's silence the page is no longer trusted: the next paste asks the kernel first, which may
+    have moved the window. Raises PasteRefused, BusError, MessageRefused, TimeoutError, KernelFailure (ENODEV: the
+    partition was restarted).
     """
     _check_mapped(mapping)
     deadline_us = (yield from now()) + timeout_us
@@ -149,7 +151,11 @@ def paste(mapping: Mapping, request: Request, timeout_us: int) -> Procedure[Pend
     while True:
         before = mapping.address
         if before is not None:
-            pending = yield from _attempt(mapping, before, request, deadline_us)
+            try:
+                pending = yield from _attempt(mapping, before, request, deadline_us)
+            except TimeoutError:
+                mapping.address = None
+                raise
             if pending is not None:
                 return pending
         mapping.tally.faults += 1

@@ -125,6 +125,8 @@ def paste_and_wait(
         except (PasteRefused, RequestLost) as failure:
             refusal = failure
         except TimeoutError:
+            # Nobody faults a paste whose unit is dead, though its page may be elsewhere by now: the next one asks.
+            mapping.address = None
             # A try that the deadline cut short, after refusals, says nothing about the unit's health.
             if refusal is not None and (yield from now()) - refused_us < UNANSWERED_US:
                 raise refusal from None

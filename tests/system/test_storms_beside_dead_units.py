@@ -15,6 +15,7 @@ from protocol.system import SystemSettings, parse_system
 from tests.processes.cluster import SYSTEM
 from tests.system.story import booted, settle_and_compare
 from tests.system.system import System, Weather
+from tests.system.test_walks_beside_dead_units import mapped_at
 from tests.system.test_weather_and_deaths import (
     DATA,
     REQUEST,
@@ -34,6 +35,7 @@ MIGRATION_US = SECOND_US // 2
 KEPT = 3
 SETTLE_US = 20 * SECOND_US
 AT_ONCE_US = SECOND_US // 5
+IN_VAIN_S = 0.5
 
 
 @pytest.fixture
@@ -174,8 +176,7 @@ def can_be_used(system: System, lpar: str) -> None:
 def uses_the_living_unit(system: System, process: Process, dead: str) -> None:
     """Its windows at the living unit work; all others close at once, those at the dead unit too.
 
-    A window that has moved is pasted to where it was until the unit there says that it is gone, and a dead one says
-    nothing: its process has software until the unit is back.
+    A window that has moved is pasted to where it was once more, in vain, before the kernel is asked where it is.
     """
     if not process.lpar.is_alive:
         return
@@ -188,13 +189,16 @@ def uses_the_living_unit(system: System, process: Process, dead: str) -> None:
         if window.pid == process.lpar.pid and window.is_active
     }
     for window, qos in list(process.windows):
-        mapping, descriptor = window._state.mapping, window._state.descriptor.number
-        mapped = mapping.address.unit if mapping is not None and mapping.address is not None else ""
+        descriptor = window._state.descriptor.number
         began_us = system.now_us
         crowded = len(process.windows) > KEPT
-        if crowded or dead in (active.get(descriptor, dead), mapped):
+        if crowded or active.get(descriptor, dead) == dead:
             window.close()
             process.windows.remove((window, qos))
         else:
+            if mapped_at(window) == dead:
+                with pytest.raises(TimeoutError):
+                    window.run(REQUEST, IN_VAIN_S)
+                began_us = system.now_us
             assert window.run(REQUEST).code is CompletionCode.OK
         assert system.now_us - began_us <= AT_ONCE_US

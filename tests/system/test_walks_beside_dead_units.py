@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lpar.client import KernelFailure, Lpar
+from lpar.client import KernelFailure, Lpar, Window
 from protocol.codes import CompletionCode, KernelReason
 from protocol.console_messages import ChangeProcessors, ConfigurationApplied, ConsoleFailure, MigratePartition
 from protocol.system import ReopenPolicy, SystemSettings
@@ -57,6 +57,12 @@ def opens_and_closes_at_once(system: StandstillSystem, lpar: Lpar) -> None:
     assert took_us(system, work) <= AT_ONCE_US
 
 
+def mapped_at(window: Window) -> str:
+    """The unit that its process's page table names."""
+    mapping = window._state.mapping
+    return mapping.address.unit if mapping is not None and mapping.address is not None else ""
+
+
 def closed_windows(system: StandstillSystem) -> int:
     pools = system.kernel("lp1").kernel.driver.pools.values()
     return sum(not window.is_active for pool in pools for window in pool.newest_first())
@@ -92,6 +98,28 @@ def test_windows_are_reopened_elsewhere_when_their_unit_dies(
     opens_and_closes_at_once(system, other)
     assert in_use(system) == PER_CORE + 3, "the unit may have the context that was asked for"
     system.run_until(lambda: in_use(system) == PER_CORE + 2, limit_us=FENCE_US + SECOND_US)
+    find(system, how, "nx0")
+    settle_and_compare(system)
+
+
+@pytest.mark.parametrize("how", ["killed", "stop"])
+def test_a_mapped_window_that_was_reopened_elsewhere_works_after_one_request_in_vain(how: str) -> None:
+    system = up(3, SETTINGS)
+    lpar = system.client("lp1", timeout=60)
+    crowd(system)
+    windows = [lpar.open_window(vas_id=ANY) for _ in range(PER_CORE + 2)]
+    for window in windows:
+        assert window.run(REQUEST).code is CompletionCode.OK
+    assert isinstance(cores(system, -1), ConfigurationApplied)
+    lose(system, how, "nx0")
+    assert isinstance(cores(system, 1), ConfigurationApplied)
+    moved = [window for window in windows[-2:] if mapped_at(window) == "nx0"]
+    assert moved
+    for window in moved:
+        with pytest.raises(TimeoutError):
+            window.run(REQUEST, 1)
+        assert window.run(REQUEST, 1).code is CompletionCode.OK
+        assert mapped_at(window) == "nx1"
     find(system, how, "nx0")
     settle_and_compare(system)
 
