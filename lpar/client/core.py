@@ -88,6 +88,16 @@ class ClientCore:
             self.pastes.undialable(link, failure, now_us)
         self.scheduler.run(now_us)
 
+    def shut_out(self, link: str, failure: OSError, now_us: int, *, definite: bool) -> None:
+        """No connection comes about because of the keys. `definite`: the listener itself has said so.
+
+        Otherwise handshakes are broken off, as a forwarder does whose listener is being restarted. Who has reached
+        that listener before has the right keys: what is asked of it waits for its deadline.
+        """
+        reached = self.epoch != 0 if link == DEVICE_KEY else self.pastes.has_heard(link)
+        if definite or not reached:
+            self.undialable(link, failure, now_us)
+
     def tick(self, now_us: int) -> None:
         """Repeat, redial and let deadlines pass."""
         if self.closed:

@@ -240,7 +240,8 @@ class Driver:
                         try:
                             socket.send(wish.peer, encode(wish.envelope))
                         except KeyRefused as error:
-                            self.core.undialable(wish.link, no_connection(error), monotonic_us())
+                            failure = no_connection(error)
+                            self.core.shut_out(wish.link, failure, monotonic_us(), definite=error.definite)
                 elif isinstance(wish, Dial):
                     self._dial(wish)
                 elif isinstance(wish, Hangup):

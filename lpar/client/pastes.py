@@ -156,6 +156,11 @@ class PasteTraffic:
                 return
             self._answered(link, pending, body, envelope, now_us)
 
+    def has_heard(self, key: str) -> bool:
+        """Whether anything has ever come from there."""
+        link = self.links.by_key.get(key)
+        return link is not None and link.heard_us > 0
+
     def undialable(self, key: str, failure: Exception, now_us: int) -> None:
         """The endpoint is no address: what was to be pasted there fails."""
         for pending in [entry for entry in self._by_number.values() if entry.key == key]:

@@ -27,7 +27,9 @@ def programs(project: Project) -> Iterator[list[tuple[Lpar, Window]]]:
     """A program on each partition with a window that works, and works again afterwards."""
     lpars = [project.lpar(name) for name in ("lp1", "lp2", "lp3")]
     try:
-        yield [(lpar, lpar.open_window()) for lpar in lpars]
+        held = [(lpar, lpar.open_window()) for lpar in lpars]
+        assert all(works(window) for _, window in held)
+        yield held
     finally:
         for lpar in lpars:
             lpar.close()

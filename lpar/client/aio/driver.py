@@ -227,7 +227,8 @@ class Driver:
                     try:
                         self._sockets.send(wish.link, wish.peer, encode(wish.envelope))
                     except KeyRefused as error:
-                        self.core.undialable(wish.link, no_connection(error), self._now_us())
+                        failure = no_connection(error)
+                        self.core.shut_out(wish.link, failure, self._now_us(), definite=error.definite)
                 elif isinstance(wish, Dial):
                     self._dial(self._sockets, wish)
                 elif isinstance(wish, Hangup):
