@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 import zmq
 
-from hmc.arguments import WAIT_MOST_S, BadArgument, amount, flag, milliseconds, partition
+from hmc.arguments import WAIT_MOST_S, BadArgument, amount, flag, milliseconds, partition, shown
 from hmc.requests import CHANGES, ConsoleRequests, NotKnown
 from protocol.console_messages import (
     ChangeProcessors,
@@ -90,6 +90,8 @@ class Console:
         on_message: Watcher | None = None,
         keys: Keys | None = None,
     ) -> None:
+        if not isinstance(endpoint, str):
+            raise TypeError(f"endpoint: {ENDPOINT_RULE}, came {shown(endpoint)}")
         if endpoint_complaint(endpoint) is not None:
             raise BadArgument("endpoint", ENDPOINT_RULE.removeprefix("expected "), endpoint)
         self.endpoint = endpoint
@@ -148,7 +150,12 @@ class Console:
                 raise ConsoleUnreachable(
                     f"{self.endpoint}: no answer within {wait_s:g} s: is the hypervisor running there?"
                 )
-            self._pump(deadline_us)
+            try:
+                self._pump(deadline_us)
+            except ConsoleUnreachable as error:
+                if isinstance(request, CHANGES) and self._core.was_established:
+                    raise self._not_known(request, str(error)) from None
+                raise
         reply = self._core.answers.pop(number)
         if isinstance(reply, ConsoleFailure):
             raise ConsoleRefused(reply)
@@ -163,6 +170,7 @@ class Console:
 
     def ask(self, request: Request, kind: type[R], wait_s: float = ANSWER_WAIT_S) -> R:
         """Send a request and wait for its answer."""
+        milliseconds("wait_s", wait_s, WAIT_MOST_S + GRACE_S)  # Before anything is sent.
         return self.finish(self.begin(request), kind, wait_s)
 
     def _check_open(self) -> None:
@@ -276,7 +284,9 @@ class Console:
         try:
             socket.send(peer, frames)
         except KeyRefused as error:
-            raise ConsoleUnreachable(str(error)) from None
+            # A forwarder whose hypervisor is being restarted breaks handshakes off: the deadline decides.
+            if error.definite or not self._core.was_established:
+                raise ConsoleUnreachable(str(error)) from None
 
 
 def console_keys(keys: Keys | None) -> KeySource | None:

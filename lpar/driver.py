@@ -41,6 +41,8 @@ class VasDriver:
         self.fault_lines = FaultLines()
         hypercalls.holds = lambda window_id: self.fault_lines.find(window_id) is not None
         self.migrating = False
+        self.after_migration: list[Callable[[int], None]] = []
+        """What the end of a resume starts."""
         self.copy_paste = False
         self.bad_citizen = False
         self.nx_limits: NxFeatureCapabilities | None = None

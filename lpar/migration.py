@@ -40,7 +40,10 @@ class MigrationStage(Enum):
 
 
 class MigrationEvent(Operation):
-    """One suspend or resume. Errors are ignored on suspend and end a resume."""
+    """One suspend or resume. Errors are ignored on suspend and end a resume.
+
+    An accelerator out of reach is no reason to leave the windows of the other type closed.
+    """
 
     def __init__(
         self, driver: VasDriver, action: MigrationAction, done: Callable[[Reconfiguration, int], None]
@@ -110,8 +113,9 @@ class MigrationEvent(Operation):
         pool = self._ahead.popleft()
         if self.result.failure is not None:
             self.driver.reopening.try_again_later(pool, now_us)
-            self._finish(now_us)
-            return
+            if not self.result.out_of_reach:
+                self._finish(now_us)
+                return
         self.driver.reopening.room_may_have_grown(pool, now_us)
         self._next(now_us)
 
@@ -126,6 +130,10 @@ class MigrationEvent(Operation):
         self.stage = MigrationStage.FINISHED
         self._done(self.result, now_us)
         self.end()
+        if self.action is MigrationAction.RESUME:
+            put_off, self.driver.after_migration = self.driver.after_migration, []
+            for start in put_off:
+                start(now_us)
 
 
 EventDone = Callable[[Reconfiguration, int], None]

@@ -26,11 +26,15 @@ from protocol.hcall_messages import HAllocateVasWindow, HDeallocateVasWindow, Wi
 
 @dataclass(slots=True)
 class Reconfiguration:
-    """What a change did, in order: ids of windows closed, new ids of windows reopened, and what stopped it."""
+    """What a change did, in order: ids of windows closed, new ids of windows reopened, and what stopped it.
+
+    `out_of_reach`: an accelerator kept credits from it, and what they were for comes back by itself.
+    """
 
     closed: list[int] = field(default_factory=list)
     reopened: list[int] = field(default_factory=list)
     failure: OsFailure | None = None
+    out_of_reach: bool = False
 
     def failed(self, answer: HcallReturn) -> None:
         """An hcall stopped it."""
@@ -186,6 +190,7 @@ class ReopenWalk:
 
     def _out_of_reach(self, window: Window, answer: HcallReturn, now_us: int) -> None:
         """What it was allocated counts beside the window itself until the hypervisor has it back."""
+        self.result.out_of_reach = True
         self.pool.used += 1
         self.pool.progress += 1
         GiveBack(self.driver, self.pool, replace(window), self._reopen_the_rest).start(now_us)
@@ -232,7 +237,8 @@ class RestStage(Enum):
 class ReopenTheRest(Operation):
     """Reopens what a walk left closed when a credit is back that an accelerator out of reach had kept from it.
 
-    As far as there is room, the oldest first. A migration that has begun meanwhile takes this over with its own walk.
+    As far as there is room, the oldest first. Where a migration has begun meanwhile it comes after its resume, which
+    reopens what the suspend has closed and nothing else.
     """
 
     def __init__(self, driver: VasDriver, pool: Pool, windows: list[Window], flag: WindowFlag) -> None:
@@ -247,12 +253,16 @@ class ReopenTheRest(Operation):
         self.lock(RestStage.LOCK, now_us)
 
     def granted(self, now_us: int) -> None:
+        if self.driver.migrating:
+            self.driver.after_migration.append(self.start)
+            self._walked(now_us)
+            return
         self.stage = RestStage.WALK
         ReopenWalk(self.driver, self.pool, self._rest(), self.flag, self.result, self._walked).step(now_us)
 
     def _rest(self) -> list[Window]:
         room = self.pool.total - self.pool.active
-        if self.driver.migrating or self.pool.nr_close == 0 or room <= 0:
+        if self.pool.nr_close == 0 or room <= 0:
             return []
         left = [window for window in self.pool.newest_first() if window in self._windows and window.status == self.flag]
         return left[-room:]

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from hmc.arguments import WAIT_MOST_S, BadArgument
-from hmc.connection import Console, ConsoleClosed, ConsoleUnreachable
+from hmc.connection import Console, ConsoleClosed, ConsoleUnreachable, OutcomeUnknown
 from protocol.codes import CreditType, WindowStatus
-from protocol.console_messages import QueryWindows, WindowRow, Windows
+from protocol.console_messages import ChangeProcessors, ConfigurationApplied, QueryWindows, WindowRow, Windows
+from protocol.curve import KeyRefused
+from protocol.socket import NodeSocket
 
 Call = Callable[[Console], object]
 
@@ -104,3 +106,29 @@ def test_the_first_page_of_windows_is_asked_for_at_once_and_the_next_when_it_is_
     assert len(asked) == 1
     assert [row.window_id for row in rows] == [3, 4]
     assert [(query.lpar, query.above) for query in asked] == [("lp1", 0), ("lp1", 2)]
+
+
+def test_a_wait_that_cannot_be_is_told_before_anything_is_sent(console: Console) -> None:
+    with pytest.raises(BadArgument):
+        console.ask(ChangeProcessors(lpar="lp1", cores=1, wait_ms=1000), ConfigurationApplied, wait_s=-1)
+    assert not console._core.unanswered
+
+
+@pytest.mark.parametrize("endpoint", [None, 5, b"ipc:///x"])
+def test_an_endpoint_of_another_type_is_a_type_error(endpoint: str) -> None:
+    with pytest.raises(TypeError, match="endpoint: expected ipc"):
+        Console(endpoint)
+
+
+@pytest.mark.parametrize(("before", "error"), [(False, ConsoleUnreachable), (True, OutcomeUnknown)])
+def test_broken_handshakes_are_waited_out_where_the_hypervisor_was_reached_before(
+    console: Console, monkeypatch: pytest.MonkeyPatch, before: bool, error: type[Exception]
+) -> None:
+    def broken_off(*_: object) -> None:
+        raise KeyRefused("every handshake is broken off", definite=False)
+
+    monkeypatch.setattr(NodeSocket, "send", broken_off)
+    console._core.was_established = before
+    with pytest.raises(error) as raised:
+        console.ask(ChangeProcessors(lpar="lp1", cores=1, wait_ms=1000), ConfigurationApplied, wait_s=0.1)
+    assert type(raised.value) is error

@@ -8,7 +8,13 @@ import pytest
 
 from lpar.client import KernelFailure, Lpar, Window
 from protocol.codes import CompletionCode, KernelReason
-from protocol.console_messages import ChangeProcessors, ConfigurationApplied, ConsoleFailure, MigratePartition
+from protocol.console_messages import (
+    ChangeProcessors,
+    ConfigurationApplied,
+    ConsoleFailure,
+    MigratePartition,
+    SetQosCredits,
+)
 from protocol.system import ReopenPolicy, SystemSettings
 from tests.conftest import Figure
 from tests.failures.rows import failure
@@ -211,4 +217,38 @@ def test_a_core_removal_at_a_hung_unit_holds_the_partition_up_to_the_units_fence
     figure("unit lost to a close elsewhere behind a core removal", took_s, "s")
     assert system.now_us - lost_us <= FENCE_US + SECOND_US
     find(system, how, "nx0")
+    settle_and_compare(system)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, EAGER], ids=["kernel", "eager"])
+def test_a_window_that_waits_for_its_credit_through_a_migration_comes_back(settings: SystemSettings) -> None:
+    system = up(3, settings)
+    lpar, other = system.client("lp1", timeout=60), system.client("lp1", timeout=60)
+    crowd(system)
+    windows = [lpar.open_window(vas_id=ANY) for _ in range(CREDITS)]
+    assert isinstance(cores(system, -1), ConfigurationApplied)
+    system.kill("nx0")
+    assert isinstance(cores(system, 1), ConsoleFailure)
+    system.console().ask(MigratePartition(lpar="lp1", hold_ms=1_000, wait_ms=120_000))
+    system.run_until(lambda: closed_windows(system) == 0, limit_us=2 * FENCE_US)
+    windows[0].close()
+    opens_and_closes_at_once(system, other)
+    system.revive("nx0")
+    settle_and_compare(system)
+
+
+def test_windows_of_the_other_type_are_reopened_where_one_type_waits_for_a_unit() -> None:
+    system = up(3)
+    lpar = system.client("lp1", timeout=60)
+    crowd(system)
+    assert isinstance(system.console().ask(SetQosCredits(lpar="lp1", credits=4, wait_ms=10_000)), ConfigurationApplied)
+    guaranteed = [lpar.open_window(qos=True, vas_id=ANY) for _ in range(4)]
+    windows = [lpar.open_window() for _ in range(4)]
+    system.later(2 * SECOND_US, lambda: system.kill("nx0"))
+    system.console().ask(MigratePartition(lpar="lp1", hold_ms=3_000, wait_ms=60_000))
+    system.run_until(lambda: closed_windows(system) == 0, limit_us=2 * FENCE_US)
+    for window in [*guaranteed, *windows]:
+        assert window.run(REQUEST).code is CompletionCode.OK
+    opens_and_closes_at_once(system, lpar)
+    system.revive("nx0")
     settle_and_compare(system)
