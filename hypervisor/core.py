@@ -51,8 +51,6 @@ class HypervisorCore:
         pid: int = 0,
         telemetry: dict[str, str] | None = None,
     ) -> None:
-        times = system.times
-        sessions = system.limits.sessions
         self.system = system
         self.rows = rows
         self.effects = Effects()
@@ -62,22 +60,8 @@ class HypervisorCore:
             "fabric": self.unit_journal,
             "hmc": ConsoleJournal(CONSOLE, self.effects),
         }
-        lpar_terms = times.terms(times.lpar_lease_ms, by_beats=True, session_limit=sessions)
-        unit_terms = times.terms(times.fence_ms, by_beats=True, session_limit=sessions)
-        console_terms = times.terms(times.client_lease_ms, by_beats=False, session_limit=sessions)
         self.ledger = Ledger(system, self.effects)
-        self.hcall = Listener(
-            "hcall", lpar_terms, self.effects, entropy, lambda hello: admit_lpar(self.ledger, hello),
-            self._generation, self.journals["hcall"],
-        )  # fmt: skip
-        self.fabric = Listener(
-            "fabric", unit_terms, self.effects, entropy, lambda hello: admit_unit(self.ledger, hello),
-            journal=self.journals["fabric"],
-        )  # fmt: skip
-        self.hmc = Listener(
-            "hmc", console_terms, self.effects, entropy, lambda hello: admit_console(self.hmc, hello),
-            journal=self.journals["hmc"],
-        )  # fmt: skip
+        self._listen(entropy)
         self.faults = Faults(self.ledger, self.hcall, self.fabric, self.effects)
         self.hcalls = Hcalls(system, self.ledger, self.hcall, self.effects, entropy, self.faults)
         self.units = Units(
@@ -98,6 +82,25 @@ class HypervisorCore:
         self.hcalls.processors = ProcessorParameters(self.ledger, self.configurations)
         self.recovery = Recovery(self.ledger, self.units, self.effects)
         self._stopping = False
+
+    def _listen(self, entropy: Callable[[int], bytes]) -> None:
+        """The three links, each with the terms of its sessions, whom it admits and where that is journalled."""
+        times, sessions = self.system.times, self.system.limits.sessions
+        lpar_terms = times.terms(times.lpar_lease_ms, by_beats=True, session_limit=sessions)
+        unit_terms = times.terms(times.fence_ms, by_beats=True, session_limit=sessions)
+        console_terms = times.terms(times.client_lease_ms, by_beats=False, session_limit=sessions)
+        self.hcall = Listener(
+            "hcall", lpar_terms, self.effects, entropy, lambda hello: admit_lpar(self.ledger, hello),
+            self._generation, self.journals["hcall"],
+        )  # fmt: skip
+        self.fabric = Listener(
+            "fabric", unit_terms, self.effects, entropy, lambda hello: admit_unit(self.ledger, hello),
+            journal=self.journals["fabric"],
+        )  # fmt: skip
+        self.hmc = Listener(
+            "hmc", console_terms, self.effects, entropy, lambda hello: admit_console(self.hmc, hello),
+            journal=self.journals["hmc"],
+        )  # fmt: skip
 
     def start(self, now_us: int) -> None:
         self.ledger.restore(list(self.rows))

@@ -15,16 +15,6 @@ REQUEST = Request(FunctionCode.COMPRESS_DHT, b"behind a forwarder " * 100, 4096)
 REFUSED = PermissionError(errno.EACCES, "every handshake is broken off")
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def lpar(world: World) -> Lpar:
-    return world.lpar()
-
-
 def broken_off(world: World, key: str, *, definite: bool = False) -> None:
     """What the driver tells the core when a message finds no connection."""
     world.core.shut_out(key, REFUSED, world.now_us, definite=definite)

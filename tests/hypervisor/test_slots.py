@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.clock import SECOND_US
 from protocol.codes import CreditType, HcallCode
 from protocol.console_messages import (
     ConfigurationApplied,
@@ -13,7 +14,6 @@ from protocol.session_messages import Welcome
 from tests.hypervisor.cluster import Cluster
 from tests.hypervisor.replica import LEASE_US, Replicas
 
-SECOND_US = 1_000_000
 FREE = (320, 10)
 
 

@@ -30,7 +30,8 @@ def listeners(tmp_path: Path) -> Iterator[Listeners]:
     """A process that does not read, for every link."""
     found: Listeners = {}
     for link in LISTENED_LINKS:
-        command = [sys.executable, "-m", "tests.overload.late_reader", link, f"ipc://{tmp_path}/{link}"]
+        endpoint = f"ipc://{tmp_path}/{link}"
+        command = [sys.executable, "-m", "tests.overload.silent_reader", link, endpoint, "listens"]
         found[link] = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     yield found
     for process in found.values():
@@ -59,7 +60,7 @@ def test_a_connection_that_breaks_off_behind_a_full_queue_does_not_take_its_list
 ) -> None:
     for link, process in listeners.items():
         assert process.stdout is not None
-        assert process.stdout.readline() == "listening\n"
+        assert process.stdout.readline() == "ready\n"
         fill(f"ipc://{tmp_path}/{link}")
     with pytest.raises(subprocess.TimeoutExpired):
         listeners[LISTENED_LINKS[-1]].wait(PINGS_S)

@@ -61,7 +61,7 @@ def silent_processes(tmp_path: Path) -> Iterator[list[Silent]]:
         endpoint = f"ipc://{tmp_path}/{link}"
         listener = NodeSocket.listen(context, LINKS[link], endpoint)
         monitor = listener.zmq.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        command = [sys.executable, "-m", "tests.overload.never_read", link, endpoint]
+        command = [sys.executable, "-m", "tests.overload.silent_reader", link, endpoint, "dials"]
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         found.append(Silent(link, process, listener, monitor))
     yield found
@@ -89,4 +89,4 @@ def test_whoever_dials_and_does_not_read_keeps_its_connection_and_reads_all_late
     for silent in silent_processes:
         output, _ = silent.process.communicate("\n", timeout=DEADLINE_S)
         assert silent.process.returncode == 0, f"{silent.link}: the process was aborted"
-        assert output == f"dialled\n{silent.sent}\n", silent.link
+        assert output == f"ready\n{silent.sent}\n", silent.link

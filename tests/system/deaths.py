@@ -14,7 +14,6 @@ from tests.system.actors import ClientHost
 from tests.system.standstill import StandstillSystem
 from tests.system.system import JOB_US, LATENCY_US, System
 
-SECOND_US = 1_000_000
 DATA = b"what a partition compresses all day " * 2_000
 REQUEST = Request(FunctionCode.COMPRESS_DHT, DATA, len(DATA))
 ROUND_TRIP_US = 2 * LATENCY_US[1]

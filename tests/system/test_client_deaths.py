@@ -7,22 +7,13 @@ import errno
 import pytest
 
 from lpar.client import KernelFailure
+from protocol.clock import SECOND_US
 from protocol.codes import CompletionCode
 from protocol.link import DEVICE
 from protocol.socket import HEARTBEAT_TIMEOUT_MS
 from tests.conftest import Figure
 from tests.failures.rows import failure
-from tests.system.deaths import (
-    CLIENT_LEASE_US,
-    REQUEST,
-    ROUND_TRIP_US,
-    SECOND_US,
-    TIMES,
-    facts,
-    host_of,
-    in_use,
-    up,
-)
+from tests.system.deaths import CLIENT_LEASE_US, REQUEST, ROUND_TRIP_US, TIMES, facts, host_of, in_use, up
 from tests.system.story import settle_and_compare
 
 

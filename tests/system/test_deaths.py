@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console as Terminal
 
 from lpar.client import KernelFailure, NxGzip
+from protocol.clock import SECOND_US
 from protocol.codes import HYPERVISOR_CHOOSES, CompletionCode, CreditType
 from protocol.console_messages import (
     ChangeProcessors,
@@ -34,7 +35,6 @@ from tests.system.deaths import (
     LPAR_LEASE_US,
     REQUEST,
     ROUND_TRIP_US,
-    SECOND_US,
     SETTINGS,
     facts,
     in_use,

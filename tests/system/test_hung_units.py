@@ -9,11 +9,12 @@ import pytest
 from lpar.client import KernelFailure, Lpar, Window
 from lpar.client.tasks import Task
 from lpar.client.window import close_window
+from protocol.clock import SECOND_US
 from protocol.codes import CompletionCode, KernelReason
 from tests.conftest import Figure
 from tests.failures.rows import failure
 from tests.system.actors import ClientHost
-from tests.system.deaths import REQUEST, ROUND_TRIP_US, SECOND_US, TIMES, in_use, up
+from tests.system.deaths import REQUEST, ROUND_TRIP_US, TIMES, in_use, up
 from tests.system.story import settle_and_compare
 from tests.system.test_unit_deaths import find, lose
 

@@ -11,11 +11,12 @@ from lpar.client.errors import KernelFailure
 from lpar.client.tally import PasteTally
 from lpar.client.tasks import Task
 from lpar.client.window import open_window
+from protocol.clock import SECOND_US
 from protocol.codes import CompletionCode, CreditType, HcallCode
 from protocol.console_messages import QuerySystem, SystemStatus
 from tests.failures.rows import failure
 from tests.system.actors import ClientHost
-from tests.system.deaths import REQUEST, SECOND_US, TIMES, up
+from tests.system.deaths import REQUEST, TIMES, up
 from tests.system.system import System
 
 Figure = Callable[[str, float, str], None]

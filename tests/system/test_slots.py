@@ -9,6 +9,7 @@ import pytest
 
 from lpar.client import NxGzip
 from lpar.core import LparCore
+from protocol.clock import SECOND_US
 from protocol.codes import CreditType, ExitCode
 from protocol.console_messages import ChangeProcessors, ConfigurationApplied, QuerySystem, SystemStatus
 from protocol.dialer import Identity
@@ -47,7 +48,6 @@ count = 3
 cores = 1
 qos_credits = 2
 """
-SECOND_US = 1_000_000
 LEASE_US = 10_100_000
 DATA = b"whoever dials in " * 4_000
 

@@ -7,6 +7,7 @@ import zlib
 import pytest
 
 from lpar.client import NxGzip
+from protocol.clock import SECOND_US
 from protocol.codes import CompletionCode, FallbackReason, WindowStatus
 from protocol.console_messages import (
     QueryWindows,
@@ -14,17 +15,7 @@ from protocol.console_messages import (
 )
 from tests.conftest import Figure
 from tests.failures.rows import failure
-from tests.system.deaths import (
-    DATA,
-    REQUEST,
-    SECOND_US,
-    TIMES,
-    facts,
-    in_use,
-    session_of,
-    unit_usable,
-    up,
-)
+from tests.system.deaths import DATA, REQUEST, TIMES, facts, in_use, session_of, unit_usable, up
 from tests.system.standstill import StandstillSystem
 from tests.system.story import settle_and_compare
 from tests.system.system import JOB_US

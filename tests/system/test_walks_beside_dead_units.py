@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lpar.client import KernelFailure, Lpar, Window
+from protocol.clock import SECOND_US
 from protocol.codes import CompletionCode, KernelReason
 from protocol.console_messages import (
     ChangeProcessors,
@@ -18,7 +19,7 @@ from protocol.console_messages import (
 from protocol.system import ReopenPolicy, SystemSettings
 from tests.conftest import Figure
 from tests.failures.rows import failure
-from tests.system.deaths import REQUEST, SECOND_US, SETTINGS, in_use, up
+from tests.system.deaths import REQUEST, SETTINGS, in_use, up
 from tests.system.standstill import StandstillSystem
 from tests.system.story import settle_and_compare
 from tests.system.test_hung_units import FENCE_US, SUSPECTED_US
@@ -67,6 +68,12 @@ def mapped_at(window: Window) -> str:
     """The unit that its process's page table names."""
     mapping = window._state.mapping
     return mapping.address.unit if mapping is not None and mapping.address is not None else ""
+
+
+def migrate_and_lose_nx0(system: StandstillSystem) -> object:
+    """lp1 is migrated, and nx0 dies while it is held: its windows are closed, and are to be reopened next."""
+    system.later(2 * SECOND_US, lambda: system.kill("nx0"))
+    return system.console().ask(MigratePartition(lpar="lp1", hold_ms=3_000, wait_ms=60_000))
 
 
 def closed_windows(system: StandstillSystem) -> int:
@@ -162,8 +169,7 @@ def test_a_migrated_partitions_windows_are_reopened_elsewhere_when_their_unit_di
     lpar, other = system.client("lp1", timeout=60), system.client("lp1", timeout=60)
     crowd(system)
     windows = [lpar.open_window() for _ in range(4)]
-    system.later(2 * SECOND_US, lambda: system.kill("nx0"))
-    answer = system.console().ask(MigratePartition(lpar="lp1", hold_ms=3_000, wait_ms=60_000))
+    answer = migrate_and_lose_nx0(system)
     assert isinstance(answer, ConfigurationApplied)
     assert len(answer.reopened) == 4
     for window in windows:
@@ -179,8 +185,7 @@ def test_windows_closed_by_a_migration_come_back_when_the_dead_unit_has_fenced_i
     lpar = system.client("lp1", timeout=60)
     crowd(system)
     windows = [lpar.open_window() for _ in range(CREDITS)]
-    system.later(2 * SECOND_US, lambda: system.kill("nx0"))
-    system.console().ask(MigratePartition(lpar="lp1", hold_ms=3_000, wait_ms=60_000))
+    migrate_and_lose_nx0(system)
     assert closed_windows(system) == 1
     system.run_until(lambda: closed_windows(system) == 0, limit_us=FENCE_US + SECOND_US)
     for window in windows:
@@ -244,8 +249,7 @@ def test_windows_of_the_other_type_are_reopened_where_one_type_waits_for_a_unit(
     assert isinstance(system.console().ask(SetQosCredits(lpar="lp1", credits=4, wait_ms=10_000)), ConfigurationApplied)
     guaranteed = [lpar.open_window(qos=True, vas_id=ANY) for _ in range(4)]
     windows = [lpar.open_window() for _ in range(4)]
-    system.later(2 * SECOND_US, lambda: system.kill("nx0"))
-    system.console().ask(MigratePartition(lpar="lp1", hold_ms=3_000, wait_ms=60_000))
+    migrate_and_lose_nx0(system)
     system.run_until(lambda: closed_windows(system) == 0, limit_us=2 * FENCE_US)
     for window in [*guaranteed, *windows]:
         assert window.run(REQUEST).code is CompletionCode.OK

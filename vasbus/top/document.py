@@ -23,19 +23,7 @@ def document(model: Model, now_us: int) -> dict[str, object]:
             "restarts": stream.restarts,
             "whole": stream.is_whole,
         },
-        "lpars": {
-            lpar.name: {
-                "state": lpar.state,
-                "processors": lpar.processors,
-                "pid": lpar.pid,
-                "pools": {
-                    kind.name.lower(): {"target": pool.target, "in_use": pool.in_use, "excess": pool.excess}
-                    for kind, pool in lpar.pools.items()
-                },
-                "kernel": _kernel(model, lpar.name),
-            }
-            for lpar in picture.lpars.values()
-        },
+        "lpars": _lpars(model),
         "nxunits": {
             unit.name: {"chip": unit.chip, "state": unit.state, "windows": unit.windows, "pid": unit.pid}
             for unit in picture.units.values()
@@ -50,6 +38,22 @@ def document(model: Model, now_us: int) -> dict[str, object]:
             for news in model.activity.news
         ],
         "translation_faults": dict(model.activity.faults),
+    }
+
+
+def _lpars(model: Model) -> dict[str, object]:
+    return {
+        lpar.name: {
+            "state": lpar.state,
+            "processors": lpar.processors,
+            "pid": lpar.pid,
+            "pools": {
+                kind.name.lower(): {"target": pool.target, "in_use": pool.in_use, "excess": pool.excess}
+                for kind, pool in lpar.pools.items()
+            },
+            "kernel": _kernel(model, lpar.name),
+        }
+        for lpar in model.picture.lpars.values()
     }
 
 
